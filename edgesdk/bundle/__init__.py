@@ -1,0 +1,1 @@
+"""The bundle: one variant of a release packed as one file."""

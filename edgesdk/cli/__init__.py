@@ -1,0 +1,1 @@
+"""The command `edge`; each module here is one command."""

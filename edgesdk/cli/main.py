@@ -1,0 +1,119 @@
+"""The command `edge` (also `edgesdk`): finds its commands by entry point and prints errors one way.
+
+A command is a Typer app in the entry-point group ``edgesdk.commands``; only the one that is called is imported, so that
+`edge --help` stays instant and `edge convert` exists exactly where the converters are installed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import click
+import typer
+
+from edgesdk.errors import EdgeError
+
+GROUP = "edgesdk.commands"
+SUMMARIES = {
+    "bundle": "Look into a bundle and check it.",
+    "convert": "Convert, check and pack a model for targets.",
+    "demo": "Run the whole line on this machine: convert, sign, deploy, try, roll back.",
+    "devbroker": "Run the loopback MQTT broker for demos and tests.",
+    "fleet": "Devices and rollouts of a hub.",
+    "hub": "Run a fleet hub.",
+    "release": "Look at a release.",
+    "repo": "Signed storage of releases (TUF): init, publish, rotate, refresh.",
+    "targets": "Hardware profiles that releases are built for.",
+    "telemetry": "Watch what devices report.",
+}
+
+
+class _Lazy(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def _points(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in sorted(entry_points(group=GROUP), key=lambda point: point.name)}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name what is installed."""
+        del ctx
+        return list(self._points())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        del ctx
+        point = self._points().get(cmd_name)
+        if point is None:
+            return None
+        command = typer.main.get_command(point.load())
+        command.name = cmd_name
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        del ctx
+        rows = [(name, SUMMARIES.get(name, "")) for name in self._points()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def _version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from importlib.metadata import version  # noqa: PLC0415 - only here
+
+        click.echo(f"edgesdk {version('edgesdk')}")
+        ctx.exit()
+
+
+edge = _Lazy(
+    name="edge",
+    help="Take a trained model to a fleet of edge devices and keep it healthy there.",
+    no_args_is_help=True,
+    params=[
+        click.Option(
+            ["--version"], is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print it."
+        )
+    ],
+)
+
+
+def print_error(error: EdgeError, *, as_json: bool) -> None:
+    """Print an error to standard error: two lines for people, one JSON object for scripts."""
+    if as_json:
+        print(json.dumps({"error": error.to_dict()}), file=sys.stderr)  # noqa: T201 - the command's output
+        return
+    print(f"error: {error.message} [{error.code}]", file=sys.stderr)  # noqa: T201 - the command's output
+    if error.hint:
+        print(f"  do:  {error.hint}", file=sys.stderr)  # noqa: T201 - the command's output
+
+
+def run(command: click.Command, arguments: list[str], *, name: str) -> int:
+    """Run a click command and return its exit code; every `EdgeError` is printed once.
+
+    Exit codes: 0 done; 1 an error of ours (please report it); 2 usage or configuration; 3-8 the families of
+    `edgesdk.errors`; 130 interrupted; 141 the reader of the output went away.
+    """
+    try:
+        result: Any = command.main(args=arguments, prog_name=name, standalone_mode=False)
+    except EdgeError as error:
+        print_error(error, as_json="--json" in arguments)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)  # noqa: T201 - the command's output
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return result if isinstance(result, int) else 0
+
+
+def main() -> None:
+    """Entry point of `edge`."""
+    raise SystemExit(run(edge, sys.argv[1:], name="edge"))

@@ -1,0 +1,302 @@
+"""Every error that edgesdk raises on purpose: one tree, stable codes, documented exit codes.
+
+    EdgeError
+    ├── ContractError    the caller's input does not fit the model's contract        exit 3
+    ├── ReleaseError     the model, bundle or release is wrong                       exit 4
+    ├── TrustError       signature, expiry, replay, downgrade, unknown key           exit 5
+    ├── TargetError      it does not fit this device or target                       exit 6
+    ├── DeploymentError  this device (or this disk) could not                        exit 7
+    ├── LinkError        network, broker or server did not do its part               exit 8
+    └── ConfigError      configuration, command line or environment is wrong         exit 2
+
+Every leaf is a *code*, registered once in `CODES` with its cause and its cure; `docs/errors.md` is rendered from
+that table. A message says what is wrong and where ("expected X, got Y"); the hint says what to do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class EdgeWarning(UserWarning):
+    """Something works now but should be changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodeInfo:
+    """What `docs/errors.md` says about one code."""
+
+    family: str
+    cause: str
+    cure: str
+
+
+class EdgeError(Exception):
+    """Base of all errors of edgesdk.
+
+    Args:
+        code: A stable code of `CODES`, for example ``"bundle-truncated"``.
+        message: What is wrong and where, in one sentence.
+        hint: What to do about it; the code's general cure when left out.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, code: str, message: str, *, hint: str | None = None) -> None:
+        info = CODES.get(code)
+        if info is None or info.family != type(self).__name__:
+            msg = f"{type(self).__name__} has no registered code {code!r}; add it to edgesdk.errors.CODES"
+            raise AssertionError(msg)
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint if hint is not None else info.cure
+
+    def __str__(self) -> str:
+        return f"{self.message} [{self.code}]"
+
+    def to_dict(self) -> dict[str, str]:
+        """Return ``{"code", "message", "hint"}`` as printed by ``--json`` and carried in statements."""
+        return {"code": self.code, "message": self.message, "hint": self.hint}
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.code, self.message, self.hint))
+
+
+def _rebuild(family: type[EdgeError], code: str, message: str, hint: str) -> EdgeError:
+    return family(code, message, hint=hint)
+
+
+class ContractError(EdgeError):
+    """The caller's input does not fit the model's contract."""
+
+    exit_code = 3
+
+
+class ReleaseError(EdgeError):
+    """The model, the bundle or the release is wrong."""
+
+    exit_code = 4
+
+
+class TrustError(EdgeError):
+    """A signature, an expiry, a serial or a key is not to be trusted."""
+
+    exit_code = 5
+
+
+class TargetError(EdgeError):
+    """The release does not fit this device or this target."""
+
+    exit_code = 6
+
+
+class DeploymentError(EdgeError):
+    """This device, its disk or its runtime could not do it."""
+
+    exit_code = 7
+
+
+class LinkError(EdgeError):
+    """The network, the broker or a server did not do its part."""
+
+    exit_code = 8
+
+
+class ConfigError(EdgeError):
+    """The configuration, the command line or the environment is wrong."""
+
+    exit_code = 2
+
+
+FAMILIES: dict[str, type[EdgeError]] = {
+    family.__name__: family
+    for family in (ContractError, ReleaseError, TrustError, TargetError, DeploymentError, LinkError, ConfigError)
+}
+
+
+def error_from_dict(data: dict[str, str]) -> EdgeError:
+    """Rebuild the error that a child process reported with `EdgeError.to_dict`.
+
+    Raises:
+        AssertionError: If the code is not registered (the two processes are of different versions).
+    """
+    family = FAMILIES[CODES[data["code"]].family]
+    return family(data["code"], data["message"], hint=data.get("hint"))
+
+
+def _table(family: str, rows: dict[str, tuple[str, str]]) -> dict[str, CodeInfo]:
+    return {code: CodeInfo(family, cause, cure) for code, (cause, cure) in rows.items()}
+
+
+CODES: dict[str, CodeInfo] = {
+    **_table(
+        "ContractError",
+        {
+            "input-missing": ("An input that the contract names was not given.", "Pass every input by its name."),
+            "input-unknown": ("An input was given that the contract does not name.", "Use the contract's names."),
+            "input-shape": ("An input's shape differs from the contract's.", "Reshape it to the contract's shape."),
+            "input-dtype": (
+                "An input's dtype cannot be converted without loss.",
+                "Convert it to the contract's dtype.",
+            ),
+            "input-range": ("An input lies outside the contract's range.", "Check units and scaling of the input."),
+            "input-nan": ("An input holds NaN or infinity.", "Clean the input before it reaches the model."),
+            "contract-major": (
+                "The app asks for another major version of the contract than the release has.",
+                "Update the app, or deploy a release with the contract the app asks for.",
+            ),
+            "model-none-served": (
+                "No generation of this model is served here.",
+                "Deploy a release; `edge-agent status` says what the device has.",
+            ),
+        },
+    ),
+    **_table(
+        "ReleaseError",
+        {
+            "bundle-not-a-bundle": ("The file is no edgesdk bundle.", "Pass a file made by `edge convert`."),
+            "bundle-truncated": ("The bundle ends early.", "Download or copy it again."),
+            "bundle-not-canonical": (
+                "The archive is not in the one byte layout that a bundle has.",
+                "Make it with `edge convert`; do not repack it with an archiver.",
+            ),
+            "bundle-limit": ("A size, count or name in the bundle exceeds its limit.", "Make the bundle smaller."),
+            "bundle-path": ("A path in the bundle is absolute, escapes, or collides.", "Rename the file."),
+            "bundle-hash": ("A file in the bundle differs from the manifest.", "Make or download the bundle again."),
+            "manifest-invalid": ("The manifest does not follow its schema.", "Make the bundle with `edge convert`."),
+            "manifest-schema": ("The manifest's schema version is not known here.", "Update edgesdk."),
+            "manifest-critical": (
+                "The manifest names a critical extension that is not known here.",
+                "Update edgesdk on the device, or publish without the extension.",
+            ),
+            "release-invalid": ("The release index does not follow its schema.", "Make it with `edge convert`."),
+            "artifact-unloadable": (
+                "The runtime cannot load the artifact.",
+                "Convert for a runtime version that the device has.",
+            ),
+            "artifact-mismatch": (
+                "The artifact's tensors differ from the manifest's bindings.",
+                "Make the bundle again from this artifact.",
+            ),
+            "output-nan": ("The model answered NaN or infinity.", "Roll back; check the model on this input."),
+            "golden-mismatch": (
+                "The artifact does not reproduce its golden outputs here.",
+                "Check the runtime's version and delegate; convert again for this runtime.",
+            ),
+            "golden-truth-loss": (
+                "The release is worse than the incumbent on labelled examples.",
+                "Check labels and training of the release; it stays quarantined here.",
+            ),
+            "latency-budget": ("The release exceeds its latency budget.", "Use a smaller model or a faster target."),
+            "memory-budget": ("The release exceeds its memory budget.", "Use a smaller model."),
+        },
+    ),
+    **_table(
+        "TrustError",
+        {
+            "signature-invalid": ("A signature does not verify.", "Do not use the content; find out who made it."),
+            "signature-missing": ("The content is not signed by a key that is trusted for it.", "Sign it."),
+            "payload-type": ("A signed payload is of another kind than expected.", "Use the right kind of document."),
+            "audience": ("A signed document is addressed to another fleet or device.", "Address it to this device."),
+            "serial-replayed": (
+                "A desired document has a serial at or below the one accepted.",
+                "Issue a new one; a restored hub must start above the largest reported serial.",
+            ),
+            "document-expired": ("A signed document has expired.", "Issue a new one; check the device's clock."),
+            "tuf-expired": ("Repository metadata has expired.", "Run `edge repo refresh` where the keys are."),
+            "tuf-rollback": ("Repository metadata is older than what was seen before.", "Restore the newer metadata."),
+            "tuf-metadata": ("Repository metadata does not verify.", "Check the repository's keys and contents."),
+            "tuf-target-missing": ("The repository lists no such target.", "Publish it with `edge repo publish`."),
+            "tuf-target-mismatch": ("A target's length or hash differs from the metadata.", "Publish it again."),
+            "tuf-frozen": (
+                "The repository is older than the hub says it must be.",
+                "Check mirrors and caches before the repository.",
+            ),
+            "key-passphrase": ("The private key's passphrase is missing or wrong.", "Set EDGE_KEY_PASSPHRASE."),
+            "key-permissions": ("A private key is readable by others.", "chmod 600 the key file."),
+            "key-invalid": ("A key file cannot be read as a key.", "Give the file that `edge repo init` wrote."),
+            "key-threshold": ("Too few keys are at hand to sign this role.", "Bring the missing keys."),
+            "token-invalid": ("The enrolment token is wrong, used, or expired.", "Make one: `edge fleet token`."),
+            "possession": ("The proof of possession of a key does not verify.", "Enrol again with a new token."),
+            "device-unknown": ("The device is not enrolled here or is revoked.", "Enrol it with a new token."),
+            "ca-mismatch": ("The hub's certificate authority is not the one in the token.", "Check the hub's address."),
+        },
+    ),
+    **_table(
+        "TargetError",
+        {
+            "target-unknown": ("No profile of this name is known.", "`edge targets list` shows the known ones."),
+            "no-fitting-variant": (
+                "No variant of the release fits this device.",
+                "Convert the release for this device's target and runtime.",
+            ),
+            "runtime-missing": ("The runtime that the bundle needs is not installed.", "Install the extra it names."),
+            "runtime-too-old": ("The installed runtime is older than the bundle needs.", "Update the runtime."),
+            "architecture": ("The bundle is for another processor architecture.", "Convert for this architecture."),
+            "accelerator-missing": ("The accelerator that the bundle needs is not here.", "Convert for the CPU."),
+            "memory-too-small": ("The device has less memory than the bundle needs.", "Use a smaller model."),
+        },
+    ),
+    **_table(
+        "DeploymentError",
+        {
+            "disk-full": ("There is not enough disk space.", "Free space, or raise the store's budget."),
+            "store-corrupt": ("The store on this device cannot be read.", "Run `edge-agent status`; redeploy."),
+            "generation-missing": ("A generation that a slot names is not in the store.", "Deploy it again."),
+            "generation-quarantined": (
+                "This generation failed here before.",
+                "Publish a fixed release, or allow it with retry_quarantined.",
+            ),
+            "testing-crashed": ("The model crashed its runtime while it was tested.", "Fix the model or the target."),
+            "testing-timeout": ("Testing took longer than its limit.", "Use a smaller model or a smaller golden set."),
+            "worker-failed": ("A child process of the agent failed.", "See the agent's log; it is tried again."),
+            "trial-evidence": ("Live evidence went against the release.", "Fix the model; it is quarantined here."),
+            "superseded": ("A newer desired document ended this deployment.", "Nothing: the newer one is under way."),
+            "agent-running": ("Another agent uses this state folder.", "Stop it first."),
+            "not-enrolled": ("This device is not enrolled.", "Run `edge-agent enroll TOKEN`."),
+        },
+    ),
+    **_table(
+        "LinkError",
+        {
+            "link-offline": ("There is no connection to the broker.", "Check host, port and network; it is retried."),
+            "link-refused": ("The broker refused the connection.", "Check certificate, user name and client id."),
+            "link-denied": ("The broker denied a publish or subscription.", "Check the broker's access rules."),
+            "link-tls": ("The TLS handshake failed.", "Check the CA, the certificate and the host name."),
+            "http-failed": ("An HTTP request failed.", "Check the address and the server; it is retried."),
+            "http-status": ("A server answered with an unexpected status.", "Check the address and the server's log."),
+            "download-cut": ("A download ended early.", "Nothing: it is resumed."),
+            "download-length": ("A server sent more bytes than announced.", "Check the repository and its proxies."),
+            "message-invalid": ("A message does not follow its schema.", "Check the sender's version."),
+            "message-too-large": ("A message exceeds its size limit.", "Send less."),
+            "hub-unreachable": ("The hub does not answer.", "Start it with `edge hub start`, or set EDGE_HUB."),
+            "hub-refused": ("The hub refused the request.", "Read the message; check the token's role."),
+        },
+    ),
+    **_table(
+        "ConfigError",
+        {
+            "config-invalid": ("A configuration file does not follow its schema.", "Correct the named key."),
+            "config-unknown-key": ("A configuration file has a key that is not known.", "Correct its spelling."),
+            "file-missing": ("A file that was named does not exist.", "Check the path."),
+            "file-exists": ("A file or folder that would be written exists.", "Choose another, or remove it."),
+            "argument-invalid": ("A command-line argument is not usable.", "See the command's --help."),
+            "dependency-missing": ("A program or package that this needs is not installed.", "Install it."),
+            "insecure-bind": (
+                "A server would listen beyond this machine without protection.",
+                "Bind to 127.0.0.1, or configure TLS and tokens.",
+            ),
+            "data-invalid": ("A data file cannot be used.", "Correct the data; the message says where."),
+            "data-overlap": ("Calibration and evaluation data overlap.", "Keep the two sets apart."),
+            "conversion-failed": ("A conversion step failed or crashed.", "Read the tool's words in the message."),
+            "conversion-timeout": ("A conversion step took longer than its limit.", "Raise --step-timeout."),
+            "accuracy-gate": (
+                "The converted artifact is worse than its source by more than the margin.",
+                "Use another recipe or calibration data; the message names the cause where it was found.",
+            ),
+            "accuracy-thin": ("There are too few labelled samples to judge.", "Bring about as many as it names."),
+        },
+    ),
+}

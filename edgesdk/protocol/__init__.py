@@ -1,0 +1,1 @@
+"""Topics, messages and the link of protocol version 1."""

@@ -1,0 +1,1 @@
+"""One way to run an artifact: backends behind one seam."""

@@ -1,0 +1,1 @@
+"""Who may say what: TUF repository and client, DSSE statements, enrolment."""
