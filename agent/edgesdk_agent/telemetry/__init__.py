@@ -1,0 +1,1 @@
+"""What the agent measures and sends: probes, the durable outbox, the publisher."""

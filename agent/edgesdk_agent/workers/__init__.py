@@ -1,0 +1,1 @@
+"""Short-lived children of the agent: `trust` verifies and signs, `testing` judges a newcomer."""
