@@ -246,7 +246,7 @@ class ReleaseIndex(_Record, frozen=True, kw_only=True):
 
 
 class AnchorSet(_Record, frozen=True, kw_only=True):
-    """The truth set that judges every release of a model: a TUF target, a bundle of which only the truth part counts."""
+    """The truth set that judges every release of a model: a TUF target, a bundle whose truth part counts."""
 
     path: str
     sha256: Sha256
