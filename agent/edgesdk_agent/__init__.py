@@ -1,0 +1,1 @@
+"""The edgesdk device agent: pulls signed model updates and tries each before it believes it."""

@@ -196,7 +196,7 @@ TrustRequest = VerifyDesired | VerifyCommand | VerifyBundle | Sign
 # ---- testing --------------------------------------------------------------------------------------------------------
 
 
-class Test(_Request, frozen=True, kw_only=True, tag="test"):
+class JudgeNewcomer(_Request, frozen=True, kw_only=True, tag="judge"):
     """Judge a newcomer before any app sees it. Result: `Judgement`.
 
     Attributes:
@@ -205,7 +205,7 @@ class Test(_Request, frozen=True, kw_only=True, tag="test"):
         incumbent: Folder of the good generation; None for a first release.
         incumbent_options: Its options.
         anchor: Folder of the unpacked anchor set; None if the policy names none.
-        policy: Limits (`testing_seconds`, `testing_memory_bytes`), the latency budget and α.
+        policy: Limits (`testing_seconds`, `testing_memory_bytes`), the latency budget and alpha.
     """
 
     newcomer: str
@@ -294,7 +294,7 @@ class Workers(Protocol):
         """
         ...
 
-    def test(self, request: Test) -> Judgement:
+    def test(self, request: JudgeNewcomer) -> Judgement:
         """Judge a newcomer. A model that is merely bad is a `Judgement`, not an exception.
 
         Raises:
