@@ -1,0 +1,42 @@
+"""Tasks for development: `uv run --group dev nox -l` lists them. The environment is uv's own, so nothing is set up twice."""
+
+from __future__ import annotations
+
+import nox
+
+nox.options.default_venv_backend = "none"
+nox.options.sessions = ["lint", "types", "contracts", "tests"]
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Lint and check the format."""
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Type-check the three packages, strictly."""
+    session.run("mypy")
+
+
+@nox.session
+def contracts(session: nox.Session) -> None:
+    """Check which room may import which."""
+    session.run("lint-imports")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests; arguments go to pytest."""
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Render what is rendered from code: errors, states, protocol."""
+    for script, page in (("render_errors.py", "errors.md"), ("render_states.py", "deployment-states.md")):
+        with open(f"docs/{page}", "w") as out:  # noqa: PTH123 - nox runs at the root
+            session.run("python", f"docs/{script}", stdout=out)
+    session.run("python", "docs/asyncapi.py", "--write")

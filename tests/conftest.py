@@ -1,0 +1,29 @@
+"""Fixtures and rules that every test obeys."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what lacks a Debian package, by name; under CI a missing package is a failure instead."""
+    del config
+    programs = {"mosquitto": shutil.which("mosquitto", path=os.environ.get("PATH", "") + os.pathsep + "/usr/sbin")}
+    for item in items:
+        for name, found in programs.items():
+            if item.get_closest_marker(name) and not found and not os.environ.get("CI"):
+                item.add_marker(pytest.mark.skip(reason=f"the Debian package {name} is not installed"))
+        if item.get_closest_marker("hardware") and not os.environ.get("EDGE_HARDWARE"):
+            item.add_marker(pytest.mark.skip(reason="needs a device: set EDGE_HARDWARE to run it there"))
+
+
+@pytest.fixture(scope="session")
+def repository_root() -> Path:
+    """The checkout."""
+    return ROOT

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import click
+import pytest
+
+from edgesdk.cli import main
+from edgesdk.errors import TrustError
+
+
+def _command(error: BaseException) -> click.Command:
+    def act() -> None:
+        raise error
+
+    return click.Command(
+        "act", callback=act, params=[click.Option(["--json", "as_json"], is_flag=True, expose_value=False)]
+    )
+
+
+def test_an_error_is_two_lines_and_its_familys_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    """A person sees what is wrong, the code and the cure; no traceback."""
+    code = main.run(_command(TrustError("audience", "wrong fleet")), [], name="edge")
+    printed = capsys.readouterr().err
+    assert code == 5
+    assert printed.splitlines()[0] == "error: wrong fleet [audience]"
+    assert printed.splitlines()[1].strip().startswith("do:")
+
+
+def test_an_error_for_scripts_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """With --json the error is one object on standard error."""
+    main.run(_command(TrustError("audience", "wrong fleet")), ["--json"], name="edge")
+    assert json.loads(capsys.readouterr().err)["error"]["code"] == "audience"
+
+
+def test_an_interrupt_is_130(capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C ends with the shell's convention and no traceback."""
+    assert main.run(_command(KeyboardInterrupt()), [], name="edge") == 130
+    assert capsys.readouterr().err.strip() == "interrupted"
+
+
+def test_a_bug_of_ours_is_not_hidden() -> None:
+    """What is not an `EdgeError` keeps its traceback."""
+    with pytest.raises(ZeroDivisionError):
+        main.run(_command(ZeroDivisionError()), [], name="edge")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """`edge --help` lists the commands without importing one of them."""
+    script = (
+        "import sys, edgesdk.cli.main as m; code = m.run(m.edge, ['--help'], name='edge');"
+        "heavy = {'numpy','fastapi','sqlalchemy','tuf','cryptography','onnxruntime','paho'} & set(sys.modules);"
+        "assert code == 0 and not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for name in ("convert", "demo", "fleet", "hub", "repo"):
+        assert name in done.stdout
