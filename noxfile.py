@@ -1,4 +1,8 @@
-"""Tasks for development: `uv run --group dev nox -l` lists them. The environment is uv's own, so nothing is set up twice."""
+"""Tasks for development: `uv run --group dev nox -l` lists them; the environment is uv's own.
+
+
+Nothing is set up twice: the sessions run in the environment that uv made.
+"""
 
 from __future__ import annotations
 
