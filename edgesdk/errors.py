@@ -204,6 +204,14 @@ CODES: dict[str, CodeInfo] = {
                 "A desired document has a serial at or below the one accepted.",
                 "Issue a new one; a restored hub must start above the largest reported serial.",
             ),
+            "counter-contradicted": (
+                "A device signed two different statements with one counter, or went back in its counters.",
+                "Find out whether its state was copied or restored; revoke and enrol it again.",
+            ),
+            "deployment-key-unlisted": (
+                "The repository does not list the hub's deployment key, so devices would refuse what it signs.",
+                "Run `edge repo deployment-keys` with the hub's key.",
+            ),
             "document-expired": ("A signed document has expired.", "Issue a new one; check the device's clock."),
             "tuf-expired": ("Repository metadata has expired.", "Run `edge repo refresh` where the keys are."),
             "tuf-rollback": ("Repository metadata is older than what was seen before.", "Restore the newer metadata."),
@@ -294,6 +302,11 @@ CODES: dict[str, CodeInfo] = {
                 "Bind to 127.0.0.1, or configure TLS and tokens.",
             ),
             "port-in-use": ("A server cannot listen on this address.", "Stop what listens there, or choose a port."),
+            "rollout-conflict": (
+                "The rollout, or another one of this model, is not in a state that allows this.",
+                "See `edge fleet status`; halt or roll back the other one first.",
+            ),
+            "rollout-unknown": ("No rollout of this id is known.", "See `edge fleet status`."),
             "data-invalid": ("A data file cannot be used.", "Correct the data; the message says where."),
             "data-overlap": ("Calibration and evaluation data overlap.", "Keep the two sets apart."),
             "conversion-failed": ("A conversion step failed or crashed.", "Read the tool's words in the message."),
