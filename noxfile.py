@@ -1,6 +1,5 @@
 """Tasks for development: `uv run --group dev nox -l` lists them; the environment is uv's own.
 
-
 Nothing is set up twice: the sessions run in the environment that uv made.
 """
 
