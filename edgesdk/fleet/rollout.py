@@ -23,6 +23,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -162,7 +163,9 @@ def _standing(statement: Statement) -> Standing:
         case "rolled_back":
             return "bad"
         case "failed":
-            return "bad" if reason is not None and reason.permanent else "started"
+            # A newer desired that ended this deployment says nothing about the release.
+            ended = reason is None or reason.code == "superseded" or not reason.permanent
+            return "started" if ended else "bad"
         case "refused":
             return "bad" if reason is not None and reason.code == "generation-quarantined" else "refused"
         case _:
@@ -293,10 +296,8 @@ def _closing(rollout: Rollout, progress: Mapping[str, Progress]) -> str:
     counts = [tally(wave, progress) for wave in rollout.waves]
     committed, size = sum(c.committed for c in counts), sum(c.size for c in counts)
     parts = [f"{committed} of {size} devices committed"]
-    for name in ("bad", "refused", "silent"):
-        if number := sum(getattr(c, name) for c in counts):
-            parts.append(f"{number} {name}")
-    return ", ".join(parts)
+    others = {name: sum(getattr(c, name) for c in counts) for name in ("bad", "refused", "silent")}
+    return ", ".join(parts + [f"{number} {name}" for name, number in others.items() if number])
 
 
 def _undecided(rollout: Rollout, progress: Mapping[str, Progress]) -> tuple[str, ...]:
@@ -347,7 +348,7 @@ def plan_waves(devices: Sequence[str], sizes: Sequence[str], gates: Sequence[Gat
     if len(gates) not in {1, len(sizes)}:
         raise ConfigError("argument-invalid", f"expected one gate or {len(sizes)} (one per wave), got {len(gates)}")
     ends = [_wave_end(size, len(devices)) for size in sizes]
-    if not ends or ends[-1] < len(devices) or any(a > b for a, b in zip(ends, ends[1:], strict=False)):
+    if not ends or ends[-1] < len(devices) or any(a > b for a, b in pairwise(ends)):
         raise ConfigError(
             "argument-invalid",
             f"waves {', '.join(sizes) or '(none)'} do not grow to all {len(devices)} devices",
