@@ -1,7 +1,8 @@
 """The agent's configuration: `/etc/edge-agent/agent.toml`, then ``EDGE_AGENT_…`` in the environment.
 
 Every key has a default, so that no file is needed. A key that is not known is an error that names the nearest one: a
-typo must not silently leave a default in force. ``telemetry.interval_seconds`` is ``EDGE_AGENT_TELEMETRY_INTERVAL_SECONDS``.
+typo must not silently leave a default in force. The key ``telemetry.interval_seconds`` is called
+``EDGE_AGENT_TELEMETRY_INTERVAL_SECONDS`` in the environment.
 """
 
 from __future__ import annotations
