@@ -1,0 +1,5 @@
+"""`python -m edgesdk` is the command `edge`."""
+
+from edgesdk.cli.main import main
+
+main()

@@ -1,0 +1,1 @@
+"""The demo: the whole line on one machine, driven only through commands and processes."""
