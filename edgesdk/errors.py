@@ -191,6 +191,12 @@ CODES: dict[str, CodeInfo] = {
             ),
             "latency-budget": ("The release exceeds its latency budget.", "Use a smaller model or a faster target."),
             "memory-budget": ("The release exceeds its memory budget.", "Use a smaller model."),
+            "conversion-failed": ("A conversion step failed or crashed.", "Read the tool's words in the message."),
+            "conversion-timeout": ("A conversion step took longer than its limit.", "Raise --step-timeout."),
+            "accuracy-gate": (
+                "The converted artifact is worse than its source by more than the margin.",
+                "Use another recipe or calibration data; the message names the cause where it was found.",
+            ),
         },
     ),
     **_table(
@@ -245,6 +251,10 @@ CODES: dict[str, CodeInfo] = {
             "architecture": ("The bundle is for another processor architecture.", "Convert for this architecture."),
             "accelerator-missing": ("The accelerator that the bundle needs is not here.", "Convert for the CPU."),
             "memory-too-small": ("The device has less memory than the bundle needs.", "Use a smaller model."),
+            "opset-ceiling": (
+                "The ONNX model is newer than the oldest runtime of the target reads.",
+                "Export it again with the opset that the message names.",
+            ),
         },
     ),
     **_table(
@@ -273,6 +283,7 @@ CODES: dict[str, CodeInfo] = {
             "link-refused": ("The broker refused the connection.", "Check certificate, user name and client id."),
             "link-denied": ("The broker denied a publish or subscription.", "Check the broker's access rules."),
             "link-tls": ("The TLS handshake failed.", "Check the CA, the certificate and the host name."),
+            "link-busy": ("Too many publishes wait for the broker already.", "Wait for acknowledgements first."),
             "link-waiting": (
                 "A callback of the link waited for the link, which would wait for ever.",
                 "Hand the work to another thread, or use the handle's callback.",
@@ -309,12 +320,8 @@ CODES: dict[str, CodeInfo] = {
             "rollout-unknown": ("No rollout of this id is known.", "See `edge fleet status`."),
             "data-invalid": ("A data file cannot be used.", "Correct the data; the message says where."),
             "data-overlap": ("Calibration and evaluation data overlap.", "Keep the two sets apart."),
-            "conversion-failed": ("A conversion step failed or crashed.", "Read the tool's words in the message."),
-            "conversion-timeout": ("A conversion step took longer than its limit.", "Raise --step-timeout."),
-            "accuracy-gate": (
-                "The converted artifact is worse than its source by more than the margin.",
-                "Use another recipe or calibration data; the message names the cause where it was found.",
-            ),
+            "model-format": ("The file is no model of a known format.", "Give a .keras, float .tflite or .onnx file."),
+            "contract-mismatch": ("The model's tensors do not fit the contract.", "Correct the contract or the model."),
             "accuracy-thin": ("There are too few labelled samples to judge.", "Bring about as many as it names."),
         },
     ),
