@@ -18,12 +18,13 @@ RELEASE_SCHEMA = "edge.release/1"
 MODEL_POLICY_SCHEMA = "edge.model-policy/1"
 KNOWN_CRITICAL: frozenset[str] = frozenset()
 
-ModelName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
-ReleaseVersion = Annotated[str, Meta(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]{1,32})?$")]
-VariantName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.+-]{0,95}$")]
-Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+# `$(?!\n)` is the end of the text; a bare `$` would also match before a last line feed.
+ModelName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$(?!\n)")]
+ReleaseVersion = Annotated[str, Meta(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]{1,32})?$(?!\n)")]
+VariantName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.+-]{0,95}$(?!\n)")]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
 BundlePath = Annotated[
-    str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$", max_length=200)
+    str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$(?!\n)", max_length=200)
 ]
 Size = Annotated[int, Meta(ge=0, le=2**53)]
 RuntimeName = Literal["tflite", "onnxruntime"]
@@ -52,7 +53,7 @@ class RuntimeRequirement(_Record, frozen=True, kw_only=True):
     """
 
     name: RuntimeName
-    min_version: Annotated[str, Meta(pattern=r"^[0-9]+(\.[0-9]+){0,3}$")]
+    min_version: Annotated[str, Meta(pattern=r"^[0-9]+(\.[0-9]+){0,3}$(?!\n)")]
     package: str | None = None
 
 
@@ -77,7 +78,7 @@ class Stage(_Record, frozen=True, kw_only=True):
         source_sha256: For a vendor's compilation: hash of the portable file it was compiled from.
     """
 
-    name: Annotated[str, Meta(pattern=r"^[a-z0-9_-]{1,32}$")]
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9_-]{1,32}$(?!\n)")]
     artifact: BundlePath
     runtime: RuntimeName
     bindings: Bindings
@@ -217,7 +218,7 @@ class VariantEntry(_Record, frozen=True, kw_only=True):
 
     variant: VariantName
     target: str
-    bundle: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.+-]{0,120}\.edge$")]
+    bundle: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.+-]{0,120}\.edge$(?!\n)")]
     size: Size
     sha256: Sha256
     requirements: Requirements
