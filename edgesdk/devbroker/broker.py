@@ -295,7 +295,7 @@ class Broker:
         if packet.properties.subscription_ids:
             raise PacketError(Reason.PROTOCOL_ERROR, "a client's PUBLISH carries a subscription identifier")
         if len(packet.payload) > self.limits.max_payload:
-            reason = Reason.PACKET_TOO_LARGE
+            reason = Reason.IMPLEMENTATION_SPECIFIC  # PUBACK may not say 0x95, packet too large
         elif not self._may_publish(session, packet):
             reason = Reason.NOT_AUTHORIZED
         else:
