@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 import edgesdk
 
@@ -39,7 +40,7 @@ def main() -> int:
     return 0
 
 
-def _call(model: edgesdk.Model, window: np.ndarray, truth: str) -> dict[str, object]:
+def _call(model: edgesdk.Model, window: npt.NDArray[np.float32], truth: str) -> dict[str, object]:
     """Make one call and describe it; an error that the app sees is a fact, not a crash."""
     started = time.perf_counter()
     fact: dict[str, object] = {"ts": time.time(), "served": model.release or "", "truth": truth}

@@ -1,4 +1,4 @@
-"""The report's plots: matplotlib drawings as SVG text, in one sober style (matplotlib is imported when one is drawn)."""
+"""The plots of the report: matplotlib drawings as SVG text, in one sober style (it is imported when one is drawn)."""
 
 from __future__ import annotations
 
