@@ -129,7 +129,7 @@ class StateDb:
 
     def mark_sent(self, counters: Iterable[int]) -> None:
         """Note that the broker has these; of the sent ones only the latest of each model is kept."""
-        latest = "(SELECT max(counter) FROM statement GROUP BY model)"
+        latest = "(SELECT max(counter) FROM statement WHERE sent = 1 GROUP BY model)"
         writes: list[_Write] = [("UPDATE statement SET sent = 1 WHERE counter = ?", (each,)) for each in counters]
         self._write([*writes, (f"DELETE FROM statement WHERE sent = 1 AND counter NOT IN {latest}", ())])  # noqa: S608 - a constant
 
