@@ -75,6 +75,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
         prior: What each device was asked to run before its wave was opened; devices that have not committed are asked
             for that again when the rollout is halted.
         created_at: Unix milliseconds.
+        undoes: The rollout that this one rolls back; None: it is no rollback.
     """
 
     id: str
@@ -89,6 +90,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     config: dict[str, Any] = {}
     retry_quarantined: bool = False
     prior: dict[str, DesiredModel | None] = {}
+    undoes: str | None = None
 
     @property
     def opened(self) -> tuple[Wave, ...]:
@@ -239,7 +241,7 @@ def advance(rollout: Rollout, progress: Mapping[str, Progress], now: int) -> Dec
         return stay
     for number, wave in enumerate(rollout.opened, start=1):
         if problem := _halts(number, wave, progress, rollout):
-            return Decision("halted", problem, withdraw=_undecided(rollout, progress))
+            return Decision("halted", problem, withdraw=undecided(rollout, progress))
     if rollout.state == "paused":
         return stay
     opened = len(rollout.opened)
@@ -300,7 +302,8 @@ def _closing(rollout: Rollout, progress: Mapping[str, Progress]) -> str:
     return ", ".join(parts + [f"{number} {name}" for name, number in others.items() if number])
 
 
-def _undecided(rollout: Rollout, progress: Mapping[str, Progress]) -> tuple[str, ...]:
+def undecided(rollout: Rollout, progress: Mapping[str, Progress]) -> tuple[str, ...]:
+    """Return the devices that were asked and have not ended the deployment: those that a halt withdraws."""
     asked = [device for wave in rollout.opened for device in wave.devices]
     return tuple(device for device in asked if progress.get(device, SILENT).standing in ("silent", "started"))
 
