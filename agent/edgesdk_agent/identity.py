@@ -8,14 +8,13 @@ import msgspec
 
 from edgesdk.errors import DeploymentError
 from edgesdk.protocol.messages import DeviceId, FleetId
-
 from edgesdk_agent.paths import Paths
 
 IDENTITY_SCHEMA = "edge.device/1"
 STATEMENT_KEY = "statement.pem"
 TLS_KEY = "tls.pem"
-CERTIFICATE = "device.crt"
-CA = "ca.crt"
+CERTIFICATE = "device.pem"
+CA = "ca.pem"
 TRUSTED_ROOT = "root.json"
 
 

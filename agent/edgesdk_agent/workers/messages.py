@@ -92,7 +92,8 @@ class VerifyDesired(_Request, frozen=True, kw_only=True, tag="verify-desired"):
     """Verify a desired document and look up what it names. Result: `VerifiedDesired`.
 
     Refused: wrong audience, expired, a serial below `serial_floor`, another document with the serial `serial_floor`
-    (the accepted one itself is welcome again: it is read after every connection), unless deployment keys changed.
+    (the accepted one itself is welcome again: it is read after every connection), unless deployment keys changed. Where
+    the accepted document was lost, `accepted_sha256` and `keys_epoch` are None and the serial alone decides.
 
     Attributes:
         envelope: The DSSE envelope.
@@ -108,7 +109,7 @@ class VerifyDesired(_Request, frozen=True, kw_only=True, tag="verify-desired"):
     fleet: FleetId
     serial_floor: int = 0
     accepted_sha256: Sha256 | None = None
-    keys_epoch: int = 0
+    keys_epoch: int | None = None
     time_floor: str = ""
 
 
