@@ -172,6 +172,10 @@ CODES: dict[str, CodeInfo] = {
                 "Update edgesdk on the device, or publish without the extension.",
             ),
             "release-invalid": ("The release index does not follow its schema.", "Make it with `edge convert`."),
+            "release-immutable": (
+                "A published release would change.",
+                "Publish it under a new version; devices may already run the old one.",
+            ),
             "artifact-unloadable": (
                 "The runtime cannot load the artifact.",
                 "Convert for a runtime version that the device has.",
@@ -179,6 +183,10 @@ CODES: dict[str, CodeInfo] = {
             "artifact-mismatch": (
                 "The artifact's tensors differ from the manifest's bindings.",
                 "Make the bundle again from this artifact.",
+            ),
+            "inference-failed": (
+                "The runtime failed while it ran the artifact.",
+                "Check the model on this input; convert for the runtime that the device has.",
             ),
             "output-nan": ("The model answered NaN or infinity.", "Roll back; check the model on this input."),
             "golden-mismatch": (
@@ -272,6 +280,10 @@ CODES: dict[str, CodeInfo] = {
             "worker-failed": ("A child process of the agent failed.", "See the agent's log; it is tried again."),
             "trial-evidence": ("Live evidence went against the release.", "Fix the model; it is quarantined here."),
             "superseded": ("A newer desired document ended this deployment.", "Nothing: the newer one is under way."),
+            "runtime-conflict": (
+                "An installed runtime cannot work in this process.",
+                "Run tflite-runtime apart from TensorFlow and with numpy older than 2, or use ai-edge-litert.",
+            ),
             "agent-running": ("Another agent uses this state folder.", "Stop it first."),
             "not-enrolled": ("This device is not enrolled.", "Run `edge-agent enroll TOKEN`."),
         },
@@ -290,6 +302,7 @@ CODES: dict[str, CodeInfo] = {
             ),
             "broker-failed": ("The MQTT broker did not start or ended early.", "Read its words in the message."),
             "http-failed": ("An HTTP request failed.", "Check the address and the server; it is retried."),
+            "http-slow": ("A server sends too slowly.", "Check the network and the server; it is retried."),
             "http-status": ("A server answered with an unexpected status.", "Check the address and the server's log."),
             "download-cut": ("A download ended early.", "Nothing: it is resumed."),
             "download-length": ("A server sent more bytes than announced.", "Check the repository and its proxies."),
