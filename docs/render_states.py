@@ -13,8 +13,8 @@ HEAD = """# Deployment states
 *Rendered from `agent/edgesdk_agent/ota/table.py` by `docs/render_states.py`; do not edit.*
 
 One model on one device is always in one of these states; every change of state is a signed statement. A state is
-journalled before its work begins, and a move that changes what apps are served is journalled before it is made. So after
-a power cut the agent knows which work may have been begun, and does it again: every action may be done twice.
+journalled before its work begins, and a move that changes what apps are served is journalled before it is made. So
+after a power cut the agent knows which work may have been begun, and does it again: every action may be done twice.
 """
 
 

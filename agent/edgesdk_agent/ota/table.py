@@ -7,8 +7,8 @@ How a row is walked (`edgesdk_agent.ota.updater`), so that a crash at any point 
 
 1. If the action writes slots, the move (event and reason) is journalled before it is made.
 2. The action is done; every action may be done twice.
-3. The next state, its statement and a quarantine are journalled in one transaction; only then is the state entered, that
-   is, its work begun. So after a crash the journal names the work that may have been begun, never work that was not.
+3. The next state, its statement and a quarantine are journalled in one transaction; only then is the state entered,
+   that is, its work begun. So after a crash the journal names the work that may have been begun.
 
 `docs/deployment-states.md` is rendered from this file.
 """

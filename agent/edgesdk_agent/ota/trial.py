@@ -1,22 +1,23 @@
 """The decision at the end of a trial: live evidence for or against a release (pure).
 
-Two rates are watched, both against what the policy tolerates: *bad* calls (errors, NaN, infinities) and *slow* calls. Each
-is tested with a mixture of likelihood ratios. With ``k`` events in ``n`` calls and the tolerated rate ``p0``,
+Two rates are watched, both against what the policy tolerates: *bad* calls (errors, NaN, infinities) and *slow* calls.
+Each is tested with a mixture of likelihood ratios. With ``k`` events in ``n`` calls and the tolerated rate ``p0``,
 
     E(n, k) = mean over j of (p_j / p0)^k * ((1 - p_j) / (1 - p0))^(n - k),      p_j = p0^(1 - j/(m+1)),  j = 1..m
 
 that is, alternatives spaced geometrically between ``p0`` and 1. If each call is an event with a conditional probability
-of at most ``p0`` given the calls before it, every factor has an expectation of at most 1 (it is linear in that probability,
-increasing, and equal to 1 at ``p0``), so E is a nonnegative supermartingale that starts at 1, and by Ville's inequality
+of at most ``p0`` given the calls before it, every factor has an expectation of at most 1 (it is linear in that
+probability, increasing, and equal to 1 at ``p0``), so E is a nonnegative supermartingale that starts at 1, and by
+Ville's inequality
 
     P(E ever reaches 1 / a) <= a.
 
-So one may look after every datagram, for as long as one likes: *anytime valid*. `TrialPolicy.alpha` is split evenly over
-the two tests: a release exactly at both tolerated rates is rolled back wrongly with a probability of at most alpha.
+So one may look after every datagram, for as long as one likes: *anytime valid*. `TrialPolicy.alpha` is split evenly
+over the two tests: a release exactly at both tolerated rates is rolled back wrongly with a probability of at most alpha.
 
-Sources: J. Ville, "Étude critique de la notion de collectif" (1939), for the inequality; H. Robbins, "Statistical methods
-related to the law of the iterated logarithm" (Ann. Math. Statist. 41, 1970), for mixtures; A. Ramdas, P. Grünwald,
-V. Vovk, G. Shafer, "Game-theoretic statistics and safe anytime-valid inference" (Statist. Sci. 38, 2023), for the view.
+Sources: J. Ville, "Étude critique de la notion de collectif" (1939), for the inequality; H. Robbins, "Statistical
+methods related to the law of the iterated logarithm" (Ann. Math. Statist. 41, 1970), for mixtures; A. Ramdas,
+P. Grünwald, V. Vovk, G. Shafer, "Game-theoretic statistics and safe anytime-valid inference" (Statist. Sci. 38, 2023), for the view.
 """
 
 from __future__ import annotations

@@ -1,0 +1,258 @@
+"""Resumable downloads over HTTP(S): ranges with `If-Range`, an exact length, and what was received kept across crashes.
+
+Beside the file a sidecar keeps the server's validator (a strong ETag): bytes are only appended to a file of the same
+validator, otherwise it starts anew. Contents are judged by whoever asked (hash, signature); this room only sees to it
+that exactly `length` bytes of one version of a resource arrive, and that few arrive twice.
+
+RFC 9110: 13.1.5 (If-Range wants a strong validator), 14.4 (Content-Range), 15.3.7 (206).
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+from urllib.parse import SplitResult, urlsplit
+
+import msgspec
+
+from edgesdk.errors import ConfigError, LinkError
+from edgesdk_agent.store.atomic import disk_errors, fsync_folder, write_atomic
+
+CHUNK = 64 * 1024
+SYNC_BYTES = 4 << 20
+OK, PARTIAL, RANGE_NOT_SATISFIABLE = 200, 206, 416
+REDIRECTS = (301, 302, 307, 308)
+MAX_REDIRECTS = 3
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+
+
+class _Sidecar(msgspec.Struct, frozen=True, kw_only=True):
+    """What the bytes in the file belong to."""
+
+    url: str
+    length: int
+    validator: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One call of `Downloader.fetch`."""
+
+    url: str
+    path: Path
+    length: int
+    stop: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """How a download ended.
+
+    Attributes:
+        complete: Whether the file is whole; False if it was stopped.
+        received: Bytes that came over the network in this call.
+    """
+
+    complete: bool
+    received: int
+
+
+class Downloader:
+    """Fetches files, resuming what earlier calls, earlier processes or earlier boots left.
+
+    Args:
+        ca: PEM file of the authority for ``https``; None: the system's.
+        client_cert: PEM files (certificate, key) that this device shows; None: none.
+        bytes_per_second: Limit on bandwidth; 0: none.
+        timeout: Seconds without a byte after which the connection is given up.
+        sleep: Waits for the bandwidth limit.
+        monotonic: The clock of that limit.
+    """
+
+    def __init__(
+        self,
+        *,
+        ca: Path | None = None,
+        client_cert: tuple[Path, Path] | None = None,
+        bytes_per_second: int = 0,
+        timeout: float = 30.0,
+        sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ca = ca
+        self._client_cert = client_cert
+        self._rate = bytes_per_second
+        self._timeout = timeout
+        self._sleep = sleep
+        self._monotonic = monotonic
+
+    def fetch(self, url: str, path: Path, *, length: int, stop: Callable[[], bool] = lambda: False) -> Fetched:
+        """Fetch `url` into `path` until it has `length` bytes, or `stop` says so (asked after every chunk).
+
+        Raises:
+            LinkError: ``http-failed``, ``http-status``, ``download-cut`` or ``download-length``; what was received
+                stays and is used by the next call.
+            DeploymentError: ``disk-full``.
+        """
+        job = _Job(url, path, length, stop)
+        with disk_errors(str(path)):
+            offset, validator = _resume_point(job)
+            if offset == length and path.exists():
+                return Fetched(complete=True, received=0)
+            return self._transfer(job, offset, validator)
+
+    def _transfer(self, job: _Job, offset: int, validator: str) -> Fetched:
+        headers = {"Accept-Encoding": "identity"}
+        if offset:
+            headers |= {"Range": f"bytes={offset}-", "If-Range": validator}
+        try:
+            connection, response = self._get(job.url, headers)
+        except (OSError, http.client.HTTPException) as error:
+            raise LinkError("http-failed", f"GET {_shown(job.url)} failed: {error!r}") from error
+        try:
+            offset = _accept(response, job, offset)
+            _begin(job, _validator(response), offset)
+            return self._copy(response, job, offset)
+        finally:
+            connection.close()
+
+    def _get(self, url: str, headers: dict[str, str]) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        for _ in range(MAX_REDIRECTS + 1):
+            parts = urlsplit(url)
+            connection = self._connection(parts)
+            try:
+                connection.request("GET", parts.path + (f"?{parts.query}" if parts.query else ""), headers=headers)
+                response = connection.getresponse()
+            except BaseException:
+                connection.close()
+                raise
+            location = response.getheader("Location")
+            if response.status not in REDIRECTS or not location:
+                return connection, response
+            connection.close()
+            if parts.scheme == "https" and urlsplit(location).scheme != "https":
+                raise LinkError("http-status", f"{_shown(url)} redirects from https to something else")
+            url = location
+        raise LinkError("http-status", f"{_shown(url)} redirects more than {MAX_REDIRECTS} times")
+
+    def _connection(self, parts: SplitResult) -> http.client.HTTPConnection:
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ConfigError("argument-invalid", f"{parts.geturl()!r} is no http or https address")
+        if parts.scheme == "http":
+            return http.client.HTTPConnection(parts.hostname, parts.port, timeout=self._timeout)
+        context = ssl.create_default_context(cafile=str(self._ca) if self._ca else None)
+        if self._client_cert:
+            context.load_cert_chain(*self._client_cert)
+        return http.client.HTTPSConnection(parts.hostname, parts.port, timeout=self._timeout, context=context)
+
+    def _copy(self, response: http.client.HTTPResponse, job: _Job, offset: int) -> Fetched:
+        """Append the body. `http.client.read(n)` ends silently on an early close, so only the count is believed."""
+        start, began, unsynced = offset, self._monotonic(), 0
+        with job.path.open("r+b") as file:
+            file.seek(offset)
+            try:
+                while chunk := self._read(response, job.url):
+                    if offset + len(chunk) > job.length:
+                        raise LinkError("download-length", f"{_shown(job.url)} sends more than {job.length} bytes")
+                    file.write(chunk)
+                    offset, unsynced = offset + len(chunk), unsynced + len(chunk)
+                    if unsynced >= SYNC_BYTES:
+                        _sync(file)
+                        unsynced = 0
+                    if offset < job.length and job.stop():
+                        return Fetched(complete=False, received=offset - start)
+                    self._slow_down(offset - start, began)
+            finally:
+                _sync(file)
+        if offset < job.length:
+            raise LinkError("download-cut", f"{_shown(job.url)} ended after {offset} of {job.length} bytes")
+        return Fetched(complete=True, received=offset - start)
+
+    @staticmethod
+    def _read(response: http.client.HTTPResponse, url: str) -> bytes:
+        try:
+            return response.read1(CHUNK)
+        except (OSError, http.client.HTTPException) as error:
+            raise LinkError("download-cut", f"{_shown(url)} was cut: {error!r}") from error
+
+    def _slow_down(self, received: int, began: float) -> None:
+        if self._rate:
+            ahead = received / self._rate - (self._monotonic() - began)
+            if ahead > 0:
+                self._sleep(ahead)
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def discard(path: Path) -> None:
+    """Forget a download: the file and its sidecar."""
+    _sidecar(path).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+
+
+def _resume_point(job: _Job) -> tuple[int, str]:
+    """Return how many bytes of which validator are here; ``(0, "")`` to start anew."""
+    try:
+        known = msgspec.json.decode(_sidecar(job.path).read_bytes(), type=_Sidecar)
+        size = job.path.stat().st_size
+    except (OSError, msgspec.DecodeError):
+        return 0, ""
+    if known.length != job.length or size > job.length:
+        return 0, ""
+    if size == job.length:
+        return size, known.validator
+    return (size, known.validator) if known.validator and known.url == job.url else (0, "")
+
+
+def _accept(response: http.client.HTTPResponse, job: _Job, offset: int) -> int:
+    """Judge the answer's head; return the offset at which its body begins."""
+    where = _shown(job.url)
+    if response.status == PARTIAL:
+        found = _CONTENT_RANGE.fullmatch(response.getheader("Content-Range") or "")
+        if found and int(found[1]) == offset and found[3] in {str(job.length), "*"}:
+            return offset
+        raise LinkError("http-status", f"{where}: expected bytes from {offset} of {job.length}, got another range")
+    if response.status == RANGE_NOT_SATISFIABLE:
+        raise LinkError("http-status", f"{where} is shorter than its {job.length} bytes")
+    if response.status != OK:
+        raise LinkError("http-status", f"{where}: expected 200 or 206, got {response.status}")
+    announced = response.getheader("Content-Length")
+    if announced is not None and announced != str(job.length):
+        raise LinkError("download-length", f"{where} announces {announced} bytes, expected {job.length}")
+    return 0
+
+
+def _validator(response: http.client.HTTPResponse) -> str:
+    """Return a strong validator, or "" (then the download cannot be resumed)."""
+    etag = response.getheader("ETag") or ""
+    return "" if etag.startswith("W/") else etag
+
+
+def _begin(job: _Job, validator: str, offset: int) -> None:
+    """Before the first byte: an empty file, and what its bytes will belong to."""
+    if offset:
+        return
+    job.path.write_bytes(b"")
+    sidecar = _Sidecar(url=job.url, length=job.length, validator=validator)
+    write_atomic(_sidecar(job.path), msgspec.json.encode(sidecar), mode=0o600)
+    fsync_folder(job.path.parent)
+
+
+def _sync(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _shown(url: str) -> str:
+    """Return an address without user, password and query, for messages."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
