@@ -92,9 +92,15 @@ def generate_key(path: Path, passphrase: str | None) -> PublicKey:
         ConfigError: ``file-exists``; a key file is never overwritten.
         TrustError: ``key-passphrase`` if the passphrase is empty.
     """
+    key, pem = make_key(passphrase)
+    write_private(path, pem)
+    return key
+
+
+def make_key(passphrase: str | None) -> tuple[PublicKey, bytes]:
+    """Make an Ed25519 key; returns its public half and the PEM of its private half, for `write_private`."""
     private = Ed25519PrivateKey.generate()
-    write_private(path, private_pem(private, passphrase))
-    return public_key_of(CryptoSigner(private))
+    return public_key_of(CryptoSigner(private)), private_pem(private, passphrase)
 
 
 def generate_tls_key(path: Path, passphrase: str | None = None) -> EllipticCurvePrivateKey:
