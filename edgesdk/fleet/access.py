@@ -78,39 +78,25 @@ def authenticate(registry: Registry, text: str) -> Caller | None:
     return Caller(row.id, row.name, row.role)
 
 
-def add_enrolment_token(
-    registry: Registry, token_id: str, secret: str, *, fleet: str, expires_at: int, actor: str
-) -> None:
-    """Remember a one-time token by the hash of its secret; `expires_at` in Unix milliseconds."""
+def add_enrolment_token(registry: Registry, token_id: str, *, fleet: str, expires_at: int, actor: str) -> None:
+    """Remember a one-time token by its id, the hash of its secret; `expires_at` in Unix milliseconds."""
     with registry.writing() as session:
-        session.add(
-            EnrolmentToken(
-                id=token_id,
-                secret_sha256=sha256_hex(secret.encode()),
-                fleet=fleet,
-                created_at=registry.now(),
-                expires_at=expires_at,
-            )
-        )
+        session.add(EnrolmentToken(id=token_id, fleet=fleet, created_at=registry.now(), expires_at=expires_at))
         registry.audit(session, actor, "enrolment-token.create", token_id, expires_at=expires_at)
 
 
-def use_enrolment_token(
-    registry: Registry, session: Session, secret: str, device: str, *, fleet: str
-) -> EnrolmentToken:
+def use_enrolment_token(registry: Registry, session: Session, token_id: str, *, fleet: str) -> EnrolmentToken:
     """Use a token up, in the transaction that enrols the device.
 
     Raises:
         TrustError: ``token-invalid`` if it is unknown, expired, used, or another fleet's.
     """
-    digest = sha256_hex(secret.encode(errors="replace"))
-    query = select(EnrolmentToken).where(EnrolmentToken.secret_sha256 == digest).with_for_update()
-    row = session.scalars(query).one_or_none()
+    row = session.get(EnrolmentToken, token_id, with_for_update=True)
     if row is None or row.fleet != fleet:
         raise TrustError("token-invalid", "the enrolment token is not one of this hub's")
     if row.used_at is not None:
         raise TrustError("token-invalid", "the enrolment token was used before; each enrols one device once")
     if row.expires_at <= registry.now():
         raise TrustError("token-invalid", "the enrolment token has expired")
-    row.used_at, row.used_by = registry.now(), device
+    row.used_at = registry.now()
     return row

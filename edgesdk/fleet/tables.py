@@ -44,11 +44,10 @@ class Device(Base):
 
 
 class EnrolmentToken(Base):
-    """A one-time right to enrol one device."""
+    """A one-time right to enrol one device; `id` is the SHA-256 of its secret."""
 
     __tablename__ = "enrolment_tokens"
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    secret_sha256: Mapped[str] = mapped_column(String(64), unique=True)
     fleet: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[int] = mapped_column(BigInteger)
     expires_at: Mapped[int] = mapped_column(BigInteger)
