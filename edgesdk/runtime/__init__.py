@@ -12,17 +12,18 @@ from edgesdk.runtime.packages import installed
 
 if TYPE_CHECKING:
     from edgesdk.runtime.backend import RawTensor
-    from edgesdk.runtime.session import Session, Timings, describe_artifact, open_session
+    from edgesdk.runtime.session import Session, Timings, bindings_in_order, describe_artifact, open_session
 
 _HOME = {
     "RawTensor": "edgesdk.runtime.backend",
     "Session": "edgesdk.runtime.session",
     "Timings": "edgesdk.runtime.session",
+    "bindings_in_order": "edgesdk.runtime.session",
     "describe_artifact": "edgesdk.runtime.session",
     "open_session": "edgesdk.runtime.session",
 }
 
-__all__ = ["RawTensor", "Session", "Timings", "describe_artifact", "installed", "open_session"]
+__all__ = ["RawTensor", "Session", "Timings", "bindings_in_order", "describe_artifact", "installed", "open_session"]
 
 
 def __getattr__(name: str) -> Any:
