@@ -189,6 +189,10 @@ CODES: dict[str, CodeInfo] = {
                 "Check the model on this input; convert for the runtime that the device has.",
             ),
             "output-nan": ("The model answered NaN or infinity.", "Roll back; check the model on this input."),
+            "golden-invalid": (
+                "The arrays of a golden set are malformed or do not belong together.",
+                "Make the bundle again with `edge convert`; the message names the file.",
+            ),
             "golden-mismatch": (
                 "The artifact does not reproduce its golden outputs here.",
                 "Check the runtime's version and delegate; convert again for this runtime.",
@@ -285,6 +289,10 @@ CODES: dict[str, CodeInfo] = {
                 "Run tflite-runtime apart from TensorFlow and with numpy older than 2, or use ai-edge-litert.",
             ),
             "agent-running": ("Another agent uses this state folder.", "Stop it first."),
+            "command-unsupported": (
+                "This version of the agent cannot carry the command out.",
+                "Update the agent, or do without.",
+            ),
             "not-enrolled": ("This device is not enrolled.", "Run `edge-agent enroll TOKEN`."),
         },
     ),

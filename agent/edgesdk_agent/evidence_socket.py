@@ -57,7 +57,7 @@ class EvidenceSocket:
         self._deliver = deliver
         self._uids = frozenset({0, os.getuid(), *uids}) if uids else None
         self._socket = _bind(path, group)
-        self._stopping = False
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._receive, name="edge-evidence", daemon=True)
 
     def start(self) -> None:
@@ -66,7 +66,7 @@ class EvidenceSocket:
 
     def close(self) -> None:
         """Stop receiving and remove the socket."""
-        self._stopping = True
+        self._stopping.set()
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         if self._thread.is_alive():
@@ -75,14 +75,14 @@ class EvidenceSocket:
         self._path.unlink(missing_ok=True)
 
     def _receive(self) -> None:
-        while not self._stopping:
+        while not self._stopping.is_set():
             try:
                 data, ancillary, flags, _ = self._socket.recvmsg(MAX_DATAGRAM + 1, socket.CMSG_SPACE(CREDENTIALS.size))
             except OSError:
-                if not self._stopping:
+                if not self._stopping.is_set():
                     logger.exception("the evidence socket failed; apps are not heard until the agent restarts")
                 return
-            if self._stopping or not ancillary:
+            if self._stopping.is_set() or not ancillary:
                 continue
             self.counts.received += 1
             self._take(data, ancillary, truncated=bool(flags & socket.MSG_TRUNC))

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-from edgesdk.trust.client import Target, UpdateClient
 
 from edgesdk.bundle.archive import Bundle, open_bundle
 from edgesdk.bundle.manifest import (
@@ -37,8 +36,9 @@ from edgesdk.protocol.messages import (
     decode,
 )
 from edgesdk.protocol.topics import ALL
+from edgesdk.trust.client import Target, UpdateClient
 from edgesdk.trust.dsse import sign_document, verify_document
-from edgesdk.trust.keys import PublicKey, load_signer
+from edgesdk.trust.keys import load_signer
 from edgesdk_agent.workers.child import serve
 from edgesdk_agent.workers.messages import (
     Offer,
@@ -59,15 +59,6 @@ from edgesdk_agent.workers.messages import (
 MAX_DOCUMENT = 1024 * 1024
 NUDGES = {"ping", "deploy-now"}
 T = TypeVar("T")
-
-
-class DeploymentKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """TUF target ``trust/deployment.json``: whose desired documents and commands count."""
-
-    schema: str
-    epoch: int
-    threshold: int
-    keys: tuple[PublicKey, ...]
 
 
 class _Time:
@@ -91,7 +82,7 @@ def verify_desired(request: VerifyDesired) -> VerifiedDesired:
     """Verify a desired document and look up what it names; see `VerifyDesired`."""
     now = _Time(request.repository.now)
     client = _client(request.repository, now)
-    versions = client.refresh()
+    versions = client.refresh(offline=request.repository.offline)
     keys = _deployment_keys(client)
     payload = verify_document(request.envelope, DESIRED_TYPE, keys.keys, keys.threshold)
     desired = decode(payload, Desired)
@@ -100,15 +91,10 @@ def verify_desired(request: VerifyDesired) -> VerifiedDesired:
     _check_serial(desired.serial, digest, keys.epoch, request)
     floor = max_time(request.time_floor, desired.issued_at)
     if now.reach(floor):
-        versions = client.refresh()
+        versions = client.refresh(offline=request.repository.offline)
     if desired.expires_at is not None and parse_rfc3339(desired.expires_at) < now():
         raise TrustError("document-expired", f"the desired document {desired.serial} expired at {desired.expires_at}")
-    if versions.root < desired.min_tuf.root or versions.timestamp < desired.min_tuf.timestamp:
-        raise TrustError(
-            "tuf-frozen",
-            f"the repository has root {versions.root} and timestamp {versions.timestamp}, expected at least"
-            f" {desired.min_tuf.root} and {desired.min_tuf.timestamp}",
-        )
+    check_not_frozen(versions, desired.min_tuf)
     offers = {
         name: _offer(client, name, wanted.release)
         for name, wanted in desired.models.items()
@@ -129,7 +115,7 @@ def verify_command(request: VerifyCommand) -> VerifiedCommand:
     """Verify a command; see `VerifyCommand`."""
     now = _Time(request.repository.now)
     client = _client(request.repository, now)
-    client.refresh()
+    client.refresh(offline=request.repository.offline)
     keys = _deployment_keys(client)
     command = decode(verify_document(request.envelope, COMMAND_TYPE, keys.keys, keys.threshold), Command)
     _check_audience(command.fleet, command.device, request.fleet, {request.device, ALL})
@@ -185,16 +171,16 @@ def max_time(*moments: str) -> str:
 
 def _client(repository: Repository, now: Callable[[], datetime]) -> UpdateClient:
     return UpdateClient(
-        Path(repository.tuf_dir), repository.url, trusted_root=Path(repository.root).read_bytes(), now=now
+        Path(repository.tuf_dir),
+        repository.url,
+        trusted_root=Path(repository.root).read_bytes(),
+        now=now,
+        fetcher=HttpFetcher(ca_file=Path(repository.ca) if repository.ca else None),
     )
 
 
 def _deployment_keys(client: UpdateClient) -> DeploymentKeys:
-    data = client.read_target(DEPLOYMENT_KEYS_TARGET, MAX_DOCUMENT)
-    try:
-        return msgspec.json.decode(data, type=DeploymentKeys)
-    except msgspec.DecodeError as error:
-        raise TrustError("tuf-metadata", f"{DEPLOYMENT_KEYS_TARGET} does not follow its schema: {error}") from error
+    return decode_deployment_keys(client.read_target(DEPLOYMENT_KEYS_TARGET, MAX_DOCUMENT))
 
 
 def _check_audience(fleet: str, device: str, own_fleet: str, own_names: set[str]) -> None:
