@@ -1,7 +1,7 @@
 """The Mosquitto configuration that ships: mutual TLS, three roles, nothing lost at a restart (pure).
 
-Mosquitto knows a client by its certificate only: `use_identity_as_username` makes the certificate's CN the user name, and
-`use_username_as_clientid` makes it the client id too; without the second, the certificate of dev1 may connect as dev2.
+Mosquitto knows a client by its certificate only: `use_identity_as_username` makes the certificate's CN the user name,
+and `use_username_as_clientid` makes it the client id too; without the second, dev1's certificate may connect as dev2.
 """
 
 from __future__ import annotations
@@ -51,8 +51,9 @@ def render_conf(
         acl_file: Where `render_acl` was written.
         tls: Files for mutual TLS; None asks nobody who they are and is for loopback only.
         user: User to run as; None leaves it to Mosquitto, which as root becomes the user ``mosquitto``.
-        autosave_changes: Changes after which the state is written to disk; 1 loses nothing at a kill -9 and rewrites
-            the file at each change, so a large fleet takes more.
+        autosave_changes: Changes after which the state is written to disk; with 1 a kill -9 loses what was
+            acknowledged in the last pass of Mosquitto's loop at most. The whole file is rewritten each time, so a
+            large fleet takes more.
 
     Raises:
         ConfigError: ``config-invalid`` when a value holds a line break.
@@ -122,12 +123,14 @@ def render_acl(*, hubs: tuple[str, ...] = ("hub",), subscribers: tuple[str, ...]
     Raises:
         ConfigError: ``config-invalid`` when a name is not of its role's form.
     """
-    blocks = [
-        "# every device: its own topics, and what is said to all\n"
-        f"pattern write {ROOT}/+/%c/up/#\n"
-        f"pattern read {ROOT}/+/%c/down/#\n"
-        f"pattern read {ROOT}/+/{ALL}/down/#\n"
-    ]
+    devices = (
+        "# every device: its own topics, and what is said to all",
+        f"pattern write {ROOT}/+/%c/up/#",
+        f"pattern read {ROOT}/+/%c/down/#",
+        f"pattern read {ROOT}/+/{ALL}/down/#",
+        "",
+    )
+    blocks = ["\n".join(devices)]
     blocks += [_block(name, "hub", (f"topic write {ROOT}/+/+/down/#", f"topic read {ROOT}/+/+/up/#")) for name in hubs]
     blocks += [
         _block(

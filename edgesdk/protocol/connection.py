@@ -129,6 +129,8 @@ class Connection:
             raise LinkError("link-tls", f"TLS with {where} failed: {error.reason or error}") from error
         except OSError as error:
             raise LinkError("link-offline", f"cannot reach {where}: {error.strerror or error}") from error
+        if self._client.socket() is None:  # the broker closed while CONNECT was written
+            raise self.error or LinkError("link-offline", f"{where} closed the connection at once")
         self._selector.register(self._wake, selectors.EVENT_READ)
         self._selector.register(self._socket(), selectors.EVENT_READ)
 

@@ -58,7 +58,8 @@ class Link:
         tls: Authority and client certificate; None for plain TCP.
         will: Published by the broker when this client vanishes.
         will_delay: Seconds that the broker waits before that.
-        clean_start: Forget an older session at the first connection; reconnections resume.
+        clean_start: Forget an older session at the first connection; reconnections resume. Say False for a session
+            that is to survive a restart of the broker: Mosquitto 2.0 writes no other to disk.
         session_expiry: Seconds for which the broker keeps subscriptions and undelivered messages.
         receive_max: Messages with QoS 1 that the broker may send before we acknowledge.
         window: Publishes in flight, at most `MAX_WINDOW`; the broker's Receive Maximum lowers it.
