@@ -9,7 +9,7 @@ Folders may be several (a stick per person); the first holds what is written her
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -30,13 +30,20 @@ class KeyRing:
     Args:
         folders: Key folders, the first one writable.
         passphrase: Of the private keys; None leaves new keys unencrypted and opens only unencrypted ones.
+        write: Writes a public file atomically and durably.
     """
 
-    def __init__(self, folders: Path | Sequence[Path], passphrase: str | None) -> None:
+    def __init__(
+        self,
+        folders: Path | Sequence[Path],
+        passphrase: str | None,
+        write: Callable[[Path, bytes], None] = write_atomic,
+    ) -> None:
         self._folders = [folders] if isinstance(folders, Path) else list(folders)
         if not self._folders:
             raise ConfigError("argument-invalid", "at least one key folder is needed")
         self._passphrase = passphrase
+        self._write = write
 
     @property
     def _home(self) -> Path:
@@ -89,9 +96,13 @@ class KeyRing:
         """Tell whether a root is pinned here."""
         return self._read(TRUSTED_ROOT) is not None
 
+    def has_published(self) -> bool:
+        """Tell whether a repository was published from here."""
+        return bool(self._seen())
+
     def pin_root(self, data: bytes) -> None:
         """Trust this root from now on."""
-        write_atomic(self._home / TRUSTED_ROOT, data)
+        self._write(self._home / TRUSTED_ROOT, data)
 
     def check_seen(self, versions: Mapping[str, int]) -> None:
         """Refuse a repository that is older than what was published from here.
@@ -107,7 +118,7 @@ class KeyRing:
 
     def remember(self, versions: Mapping[str, int]) -> None:
         """Note what is published now."""
-        write_atomic(self._home / SEEN, msgspec.json.encode(dict(versions)))
+        self._write(self._home / SEEN, msgspec.json.encode(dict(versions)))
 
     def _seen(self) -> dict[str, int]:
         data = self._read(SEEN)

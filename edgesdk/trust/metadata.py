@@ -1,0 +1,117 @@
+"""The publisher's view of a repository: read from disk, verified from the pinned root, whatever its age.
+
+Nothing is signed on top of what was not verified here: else whoever can write to the repository's folder could slip a
+target into the next signed metadata. Expiry is not judged: expired metadata is what a publisher must be able to renew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from tuf.api.metadata import Metadata, Root, Signed, Snapshot, Targets, Timestamp
+
+from edgesdk.errors import ConfigError, TrustError
+from edgesdk.trust.mapping import tuf_errors
+
+METADATA = "metadata"
+TARGETS = "targets"
+ROLES = ("root", "targets", "snapshot", "timestamp")
+
+S = TypeVar("S", Root, Targets, Snapshot, Timestamp)
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """The verified state of a repository."""
+
+    root: Root
+    root_bytes: bytes
+    targets: Targets
+    snapshot: Snapshot
+    timestamp: Timestamp
+
+    def versions(self) -> dict[str, int]:
+        """Return the version of each role."""
+        return {role: getattr(self, role).version for role in ROLES}
+
+
+def root_path(repo: Path, version: int) -> Path:
+    """Return where a root version lies."""
+    return repo / METADATA / f"{version}.root.json"
+
+
+def load_current(repo: Path, trusted_root: bytes) -> Current:
+    """Read and verify a repository, from the pinned root to the targets.
+
+    Raises:
+        ConfigError: ``file-missing`` if there is no repository.
+        TrustError: ``signature-invalid``, ``tuf-metadata``, ``tuf-rollback``.
+    """
+    folder = repo / METADATA
+    with tuf_errors(f"the repository {repo}"):
+        root, root_bytes = _newest_root(repo, trusted_root)
+        timestamp = _verified(root, Timestamp, _read(folder / "timestamp.json"))
+        snapshot_data = _read(folder / f"{timestamp.snapshot_meta.version}.snapshot.json")
+        timestamp.snapshot_meta.verify_length_and_hashes(snapshot_data)
+        snapshot = _verified(root, Snapshot, snapshot_data)
+        entry = snapshot.meta.get("targets.json")
+        if entry is None:
+            raise TrustError("tuf-metadata", "the snapshot does not list targets.json")
+        targets_data = _read(folder / f"{entry.version}.targets.json")
+        entry.verify_length_and_hashes(targets_data)
+        targets = _verified(root, Targets, targets_data)
+    _expect("snapshot", snapshot, timestamp.snapshot_meta.version)
+    _expect("targets", targets, entry.version)
+    return Current(root, root_bytes, targets, snapshot, timestamp)
+
+
+def load_root(data: bytes) -> Root:
+    """Parse root metadata and verify it by its own keys: a start of trust, pinned by whoever calls.
+
+    Raises:
+        tuf.api.exceptions.RepositoryError: If it is no root, or too few of its keys signed it.
+    """
+    metadata = Metadata[Root].from_bytes(data)
+    _expect_type(metadata.signed, Root)
+    metadata.signed.verify_delegate(Root.type, metadata.signed_bytes, metadata.signatures)
+    return metadata.signed
+
+
+def _newest_root(repo: Path, trusted_root: bytes) -> tuple[Root, bytes]:
+    """Walk to the newest root; each step is signed by the root before it and by itself (TUF specification 5.3)."""
+    root, data = load_root(trusted_root), trusted_root
+    while (path := root_path(repo, root.version + 1)).exists():
+        data = path.read_bytes()
+        expected = root.version + 1
+        _verified(root, Root, data)
+        root = load_root(data)
+        _expect("root", root, expected)
+    return root, data
+
+
+def _verified(root: Root, kind: type[S], data: bytes) -> S:
+    metadata = Metadata[S].from_bytes(data)
+    _expect_type(metadata.signed, kind)
+    root.verify_delegate(kind.type, metadata.signed_bytes, metadata.signatures)
+    return metadata.signed
+
+
+def _expect_type(signed: Signed, kind: type[Signed]) -> None:
+    if not isinstance(signed, kind):
+        raise TrustError("tuf-metadata", f"expected {kind.type} metadata, got {signed.type}")
+
+
+def _expect(role: str, signed: Signed, version: int) -> None:
+    if signed.version != version:
+        raise TrustError("tuf-metadata", f"expected {role} version {version}, got {signed.version}")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ConfigError(
+            "file-missing", f"there is no {path}", hint="Make the repository with `edge repo init`."
+        ) from None
