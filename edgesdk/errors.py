@@ -293,6 +293,7 @@ CODES: dict[str, CodeInfo] = {
                 "This version of the agent cannot carry the command out.",
                 "Update the agent, or do without.",
             ),
+            "hub-running": ("Another hub uses this folder.", "Stop it first; its process id is in run.json."),
             "not-enrolled": ("This device is not enrolled.", "Run `edge-agent enroll TOKEN`."),
         },
     ),

@@ -1,8 +1,8 @@
 """The hub's MQTT side: statements in, desired documents out, and the rollouts moved on in between.
 
 Messages are stored on the link's own thread before they are acknowledged, so the broker's Receive Maximum is the
-bounded queue and a hub that dies loses none that it took. One worker thread moves rollouts on and publishes; what is to be
-published is in the database, so it is published by whichever hub comes next.
+bounded queue and a hub that dies loses none that it took. One worker thread moves rollouts on and publishes; what is
+to be published is in the database, so it is published by whichever hub comes next.
 """
 
 from __future__ import annotations

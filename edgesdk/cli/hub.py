@@ -1,0 +1,82 @@
+"""`edge hub`: make a fleet hub and run it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Run a fleet hub.")
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.command()
+def init(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.")],
+    fleet: Annotated[str, typer.Option(help="Name of the fleet: [a-z0-9-].")],
+    as_json: Json = False,
+) -> None:
+    """Make a hub: its certificate authority, its deployment key and its first token.
+
+    With EDGE_KEY_PASSPHRASE set the two private keys are encrypted; `edge hub start` then needs it too.
+    """
+    import os  # noqa: PLC0415 - `edge --help` stays quick
+
+    from edgesdk.fleet.folder import HubFolder  # noqa: PLC0415
+    from edgesdk.trust.keys import passphrase_from  # noqa: PLC0415
+
+    folder = HubFolder.create(directory, fleet=fleet, passphrase=passphrase_from(os.environ))
+    public = folder.path / "keys" / "deployment.pub"
+    if as_json:
+        facts = {"hub": str(folder.path), "fleet": fleet, "deployment_key": folder.deployment_public.keyid}
+        typer.echo(json.dumps({**facts, "deployment_public": str(public)}))
+        return
+    typer.echo(f"hub of fleet {fleet} made in {folder.path}; its folder holds private keys: keep it, back it up")
+    typer.echo("next, where the repository's keys are, let devices accept what this hub signs:")
+    typer.echo(f"  edge repo deployment-keys REPO {public} --keys KEYS")
+    typer.echo(f"then:\n  edge hub start {folder.path} --repo REPO")
+
+
+@app.command()
+def start(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder made by `edge hub init`.")] = Path("hub"),
+    repo: Annotated[Path, typer.Option(help="The repository's folder, which is served under /repo/.")] = Path("repo"),
+    dir_option: Annotated[Path | None, typer.Option("--dir", help="The same as DIR.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; beyond loopback needs --tls.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="TCP port; 0: the one of last time, else a free one.", min=0)] = 0,
+    broker: Annotated[str, typer.Option(help="auto, mosquitto, devbroker, or mqtt(s)://HOST:PORT.")] = "auto",
+    tls: Annotated[bool, typer.Option("--tls", help="HTTPS, and MQTT with client certificates.")] = False,
+    public_host: Annotated[str | None, typer.Option(help="Name by which devices reach this machine.")] = None,
+    database: Annotated[str | None, typer.Option(help="SQLAlchemy URL; SQLite in DIR when left out.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a hub until it is interrupted or terminated; one line (or JSON object) says when everything is ready."""
+    import os  # noqa: PLC0415
+    import signal  # noqa: PLC0415
+    import threading  # noqa: PLC0415
+
+    from edgesdk.fleet.folder import HubFolder, to_json  # noqa: PLC0415
+    from edgesdk.fleet.hub import Hub, Options, describe  # noqa: PLC0415
+    from edgesdk.trust.keys import passphrase_from  # noqa: PLC0415
+
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    options = Options(
+        repo=repo,
+        host=host,
+        port=port,
+        broker=broker,
+        tls=tls,
+        public_host=public_host,
+        database=database,
+        passphrase=passphrase_from(os.environ),
+    )
+    with Hub(HubFolder(dir_option or directory), options) as hub:
+        running = hub.start()
+        lines = [json.dumps(to_json(running))] if as_json else describe(running)
+        for line in lines:
+            print(line, flush=True)  # noqa: T201 - flushed: scripts wait for this line
+        stop.wait()
