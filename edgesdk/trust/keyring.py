@@ -52,6 +52,20 @@ class KeyRing:
     def __str__(self) -> str:
         return ", ".join(str(folder) for folder in self._folders)
 
+    def check_apart(self, repo: Path) -> None:
+        """Refuse a key folder inside the repository: that folder is served to everybody.
+
+        Raises:
+            ConfigError: ``argument-invalid``.
+        """
+        for folder in self._folders:
+            if folder.resolve().is_relative_to(repo.resolve()):
+                raise ConfigError(
+                    "argument-invalid",
+                    f"the key folder {folder} lies in the repository, which is served to everybody",
+                    hint="Choose a folder outside it with --keys.",
+                )
+
     def create(self, role: str) -> PublicKey:
         """Make a private key for a role in the first folder."""
         make_folder(self._home, mode=0o700)

@@ -48,6 +48,20 @@ from edgesdk.trust.keyring import KeyRing
 from edgesdk.trust.keys import PublicKey
 from edgesdk.trust.metadata import METADATA, load_root, root_path
 
+__all__ = [
+    "Options",
+    "Published",
+    "Role",
+    "first_root",
+    "init_repository",
+    "parse_role",
+    "publish_model_policy",
+    "publish_release",
+    "refresh",
+    "rotate",
+    "set_deployment_keys",
+]
+
 KeyFolders = Path | Sequence[Path]
 ROLES: Final[tuple[Role, ...]] = ("root", "targets", "snapshot", "timestamp")
 PEOPLE: Final[tuple[Role, ...]] = ("root", "targets")  # the roles that a threshold of people signs
@@ -76,10 +90,12 @@ def init_repository(
         options: Expiry, time and writing.
 
     Raises:
-        ConfigError: ``file-exists`` if there is a repository, or the key folder is another one's.
+        ConfigError: ``file-exists`` if there is a repository, or the key folder is another one's;
+            ``argument-invalid`` if the key folder lies in the repository.
     """
     options = options or Options()
     ring = KeyRing(keys, passphrase, options.write)
+    ring.check_apart(repo)
     if not 1 <= threshold <= MAX_THRESHOLD:
         raise ConfigError("argument-invalid", f"a threshold of {threshold}; expected 1 to {MAX_THRESHOLD}")
     with locked(repo):
@@ -216,7 +232,7 @@ def refresh(
         ConfigError: ``argument-invalid`` for root, which is renewed by `rotate`.
         TrustError: As `publish_release`.
     """
-    if role not in ROLES or role == "root":
+    if role == "root":
         raise ConfigError(
             "argument-invalid", f"cannot refresh {role}", hint="Root is renewed by `edge repo rotate root`."
         )
@@ -240,11 +256,8 @@ def rotate(
     *before* the new root appears, so that it verifies from either root and no client fails in between.
 
     Raises:
-        ConfigError: ``argument-invalid`` for an unknown role.
         TrustError: As `publish_release`.
     """
-    if role not in ROLES:
-        raise ConfigError("argument-invalid", f"there is no role {role!r}; expected one of {', '.join(ROLES)}")
     options = options or Options()
     ring = KeyRing(keys, passphrase, options.write)
     with change(repo, ring, options) as made:
@@ -259,6 +272,18 @@ def rotate(
         replace_keys(made.root, role, made_keys)
         made.commit_root(signers)
         return made.result()
+
+
+def parse_role(text: str) -> Role:
+    """Return the role of this name.
+
+    Raises:
+        ConfigError: ``argument-invalid``.
+    """
+    for role in ROLES:
+        if role == text:
+            return role
+    raise ConfigError("argument-invalid", f"there is no role {text[:40]!r}; expected one of {', '.join(ROLES)}")
 
 
 def _finish(made: Change) -> Published:
