@@ -254,11 +254,15 @@ class TruthResult(_Message, frozen=True, kw_only=True):
 
 
 class LatencyResult(_Message, frozen=True, kw_only=True):
-    """Milliseconds per call over the parity inputs, after one warm-up call."""
+    """Milliseconds per call over the parity inputs, after one warm-up call.
+
+    `judged_ms` is the quantile that the budget judges: ``1 - max_slow_rate`` of the policy.
+    """
 
     count: int
     p50_ms: float
     p95_ms: float
+    judged_ms: float
     budget_ms: float | None = None
 
 

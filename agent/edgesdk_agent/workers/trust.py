@@ -36,8 +36,10 @@ from edgesdk.protocol.messages import (
     decode,
 )
 from edgesdk.protocol.topics import ALL
-from edgesdk.trust.client import Target, UpdateClient
+from edgesdk.trust.client import Target, UpdateClient, check_not_frozen
+from edgesdk.trust.deployment import DeploymentKeys, decode_deployment_keys
 from edgesdk.trust.dsse import sign_document, verify_document
+from edgesdk.trust.fetcher import HttpFetcher
 from edgesdk.trust.keys import load_signer
 from edgesdk_agent.workers.child import serve
 from edgesdk_agent.workers.messages import (
