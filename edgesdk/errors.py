@@ -273,6 +273,7 @@ CODES: dict[str, CodeInfo] = {
         "DeploymentError",
         {
             "disk-full": ("There is not enough disk space.", "Free space, or raise the store's budget."),
+            "disk-error": ("The disk reported an error.", "Check the disk; the step is tried again."),
             "store-corrupt": ("The store on this device cannot be read.", "Run `edge-agent status`; redeploy."),
             "generation-missing": ("A generation that a slot names is not in the store.", "Deploy it again."),
             "generation-quarantined": (
