@@ -1,6 +1,6 @@
 """What an app's own tests need: a store on this machine, without an agent, a hub or a network.
 
-`serve_bundle` does to a folder what the agent does on a device, less the trust and the trial: what it makes is for tests.
+`serve_bundle` does to a folder what the agent does on a device, less the trust and the trial: it is for tests only.
 """
 
 from __future__ import annotations
