@@ -35,7 +35,7 @@ def init(
         return
     typer.echo(f"hub of fleet {fleet} made in {folder.path}; its folder holds private keys: keep it, back it up")
     typer.echo("next, where the repository's keys are, let devices accept what this hub signs:")
-    typer.echo(f"  edge repo deployment-keys REPO {public} --keys KEYS")
+    typer.echo(f"  edge repo deployment-keys {public} --repo REPO")
     typer.echo(f"then:\n  edge hub start {folder.path} --repo REPO")
 
 

@@ -5,7 +5,6 @@ Devices verify for themselves. The hub checks the same signatures so that it nev
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from edgesdk.bundle.manifest import DEPLOYMENT_KEYS_TARGET, ReleaseIndex, releas
 from edgesdk.clock import Clock, SystemClock, rfc3339
 from edgesdk.errors import TrustError
 from edgesdk.protocol.messages import MinTuf
+from edgesdk.trust.deployment import decode_deployment_keys
 
 RELEASE = re.compile(r"models/([^/]+)/([^/]+)/release\.json")
 MAX_TARGET = 1024 * 1024
@@ -91,18 +91,20 @@ class RepositoryView:
             TrustError: ``deployment-key-unlisted``.
         """
         try:
-            listed = json.loads(self._target(DEPLOYMENT_KEYS_TARGET, what="no deployment keys"))["keys"]
-            keyids = {key["keyid"] for key in listed}
+            listed = decode_deployment_keys(self._target(DEPLOYMENT_KEYS_TARGET, what="no deployment keys"))
         except TrustError as error:
             if error.code != "tuf-target-missing":
                 raise
-            keyids = set()
-        except (ValueError, KeyError, TypeError) as error:
-            raise TrustError("tuf-target-mismatch", f"{DEPLOYMENT_KEYS_TARGET} is invalid: {error}") from error
-        if keyid not in keyids:
+            raise TrustError("deployment-key-unlisted", "the repository names no deployment keys yet") from error
+        if keyid not in {key.keyid for key in listed.keys}:
             raise TrustError(
                 "deployment-key-unlisted",
-                f"the hub's deployment key {keyid[:12]} is not among the {len(keyids)} that the repository lists",
+                f"the hub's deployment key {keyid[:12]} is not among the {len(listed.keys)} that the repository lists",
+            )
+        if listed.threshold > 1:
+            raise TrustError(
+                "deployment-key-unlisted",
+                f"the repository wants {listed.threshold} deployment keys; a hub signs with one",
             )
 
     def _target(self, path: str, *, what: str) -> bytes:
