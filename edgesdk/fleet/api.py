@@ -22,6 +22,7 @@ from sqlalchemy import select
 from edgesdk.errors import ConfigError, TrustError
 from edgesdk.fleet import devices, metrics
 from edgesdk.fleet.access import Role, create_api_token, revoke_api_token
+from edgesdk.fleet.api_paths import PREFIX
 from edgesdk.fleet.files import RepositoryFiles
 from edgesdk.fleet.guard import Admin, BodyLimit, Operator, Refused, Viewer, answer_errors
 from edgesdk.fleet.operations import Operations
@@ -31,7 +32,6 @@ from edgesdk.generation import TrialPolicy
 from edgesdk.trust.ca import Authority
 from edgesdk.trust.enrolment import EnrolRequest
 
-PREFIX = "/api/v1"
 MAX_AUDIT = 500
 T = TypeVar("T")
 
