@@ -24,7 +24,7 @@ from edgesdk.bundle.decode import decode_manifest
 from edgesdk.bundle.golden import TruthData, load_parity, load_truth
 from edgesdk.bundle.layout import MANIFEST_NAME
 from edgesdk.bundle.manifest import Manifest
-from edgesdk.errors import ConfigError, ContractError, EdgeError, ReleaseError
+from edgesdk.errors import ConfigError, ContractError, DeploymentError, EdgeError, ReleaseError
 from edgesdk.protocol.messages import Reason
 from edgesdk.runtime import Session, open_session
 from edgesdk_agent.workers.child import serve
@@ -89,10 +89,11 @@ def judge(request: JudgeNewcomer) -> Judgement:
     except (ReleaseError, ContractError, ConfigError) as error:
         return _refused(Judgement(passed=False), error)
     except MemoryError:
-        most = request.policy.testing_memory_bytes
-        return _refused(
-            Judgement(passed=False), ReleaseError("memory-budget", f"testing needs more than {most} bytes of memory")
-        )
+        return _too_large(request)
+    except DeploymentError as error:
+        if request.policy.testing_memory_bytes and error.code == "runtime-conflict":
+            return _too_large(request)  # the runtime itself found no room
+        raise
 
 
 def _judge(request: JudgeNewcomer) -> Judgement:
@@ -228,7 +229,7 @@ def _truth_error(truth: tuple[TruthResult, ...]) -> ReleaseError | None:
             return ReleaseError(
                 "golden-truth-loss",
                 f"on {result.n} of {whose} labelled examples it is right in {result.newcomer_score:.1%}, expected about"
-                f" {result.incumbent_score or 0:.1%}: {result.losses} lost, {result.wins} won, p = {result.p_value:.2g}",
+                f" {result.incumbent_score or 0:.1%}: {result.losses} lost, {result.wins} won, p={result.p_value:.2g}",
             )
     return None
 
@@ -247,6 +248,13 @@ def _refused(facts: Judgement, error: EdgeError) -> Judgement:
         passed=False,
         reason=reason,
         **{name: getattr(facts, name) for name in facts.__struct_fields__ if name not in {"passed", "reason"}},
+    )
+
+
+def _too_large(request: JudgeNewcomer) -> Judgement:
+    most = request.policy.testing_memory_bytes
+    return _refused(
+        Judgement(passed=False), ReleaseError("memory-budget", f"testing needs more than {most} bytes of address space")
     )
 
 
