@@ -13,11 +13,12 @@ Ville's inequality
     P(E ever reaches 1 / a) <= a.
 
 So one may look after every datagram, for as long as one likes: *anytime valid*. `TrialPolicy.alpha` is split evenly
-over the two tests: a release exactly at both tolerated rates is rolled back wrongly with a probability of at most alpha.
+over the two tests: a release exactly at both tolerated rates is rolled back wrongly with at most that probability.
 
 Sources: J. Ville, "Étude critique de la notion de collectif" (1939), for the inequality; H. Robbins, "Statistical
 methods related to the law of the iterated logarithm" (Ann. Math. Statist. 41, 1970), for mixtures; A. Ramdas,
-P. Grünwald, V. Vovk, G. Shafer, "Game-theoretic statistics and safe anytime-valid inference" (Statist. Sci. 38, 2023), for the view.
+P. Grünwald, V. Vovk, G. Shafer, "Game-theoretic statistics and safe anytime-valid inference" (Statist. Sci. 38, 2023),
+for the view.
 """
 
 from __future__ import annotations

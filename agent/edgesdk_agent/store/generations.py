@@ -74,9 +74,12 @@ class GenerationStore:
         """
         place = self.path(record.generation)
         if self.has(record.generation):
+            place.chmod(READ_ONLY_FOLDER)
             return place
         make_folder(self._folder)
         with disk_errors(str(place)):
+            unpacked.chmod(0o755)  # an earlier call may have sealed it before the power went
+            (unpacked / RECORD).unlink(missing_ok=True)
             write_synced(unpacked / RECORD, msgspec.json.format(msgspec.json.encode(record)) + b"\n")
             _seal(unpacked)
             unpacked.chmod(0o755)  # a folder is renamed only by who may write it, root apart
@@ -88,7 +91,7 @@ class GenerationStore:
         return place
 
     def clone(self, twin: str, record: Generation, scratch: Path) -> Path:
-        """Make a generation from the same bundle that another generation here was made of; bytes are linked, not copied.
+        """Make a generation of the bundle that another generation here was made of; bytes are linked, not copied.
 
         Args:
             twin: The other generation.
