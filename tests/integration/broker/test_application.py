@@ -225,7 +225,7 @@ def test_a_second_client_with_the_same_id_takes_over(broker, connect):
 
 @pytest.mark.mosquitto
 def test_mosquitto_keeps_retained_and_queued_messages_through_a_kill(mosquitto, connect):
-    """The shipped configuration saves after each pass of its loop: what the next answer proves saved survives kill -9."""
+    """The shipped configuration saves after each pass of its loop: what a later answer proves saved survives."""
     # Mosquitto 2.0.11 writes only those sessions to disk that were opened without clean start
     device = connect(mosquitto, "dev1", session_expiry=600, clean_start=False)
     device.subscribe(DOWN + "cmd").result(PATIENCE_S)
