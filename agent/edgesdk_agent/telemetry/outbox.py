@@ -31,6 +31,7 @@ CREATE TABLE IF NOT EXISTS outbox (
     payload BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS lost (
     channel TEXT NOT NULL, run TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS mark (one INTEGER PRIMARY KEY CHECK (one = 1), body BLOB NOT NULL);
 """
 
 
@@ -80,18 +81,27 @@ class Outbox:
             self._next[channel] = seq + 1
             return seq
 
-    def append(self, channel: Channel, make: Callable[[int, tuple[Lost, ...]], bytes]) -> int:
+    def append(
+        self, channel: Channel, make: Callable[[int, tuple[Lost, ...]], bytes], *, mark: bytes | None = None
+    ) -> int:
         """Store one message durably and return its sequence number.
 
         Args:
             channel: Where it goes.
             make: Makes the payload from its sequence number and the lost ranges that it is to tell.
+            mark: Stored with it, in one transaction: what the next run must know of what was told (see `mark`).
         """
         with self._lock:
             seq = self.next_seq(channel)
             payload = make(seq, self.lost(channel))
-            self._guarded(lambda: self._insert(channel, seq, payload), seq=(channel, seq))
+            self._guarded(lambda: self._insert(channel, seq, payload, mark), seq=(channel, seq))
             return seq
+
+    def mark(self) -> bytes | None:
+        """Return the mark that was stored last; None if there is none."""
+        with self._lock:
+            row = self._guarded(lambda: self._db.execute("SELECT body FROM mark").fetchone())
+        return bytes(row[0]) if row else None
 
     def skip(self, channel: Channel) -> None:
         """Count one message as lost that was not stored (the daily cap)."""
@@ -150,8 +160,10 @@ class Outbox:
         self._db.executescript(SCHEMA)
         self._bytes = self._db.execute("SELECT coalesce(sum(length(payload)), 0) FROM outbox").fetchone()[0]
 
-    def _insert(self, channel: Channel, seq: int, payload: bytes) -> None:
+    def _insert(self, channel: Channel, seq: int, payload: bytes, mark: bytes | None) -> None:
         with _Transaction(self._db):
+            if mark is not None:
+                self._db.execute("INSERT OR REPLACE INTO mark VALUES (1, ?)", (mark,))
             self._db.execute("DELETE FROM lost WHERE channel = ?", (channel,))
             self._db.execute(
                 "INSERT INTO outbox (channel, run, seq, payload) VALUES (?, ?, ?, ?)",

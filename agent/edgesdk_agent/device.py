@@ -1,0 +1,50 @@
+"""What this device can do and who it is to a broker: facts for the updater and addresses for the link."""
+
+from __future__ import annotations
+
+import platform
+from urllib.parse import urlsplit
+
+from edgesdk.errors import ConfigError
+from edgesdk.protocol.link_types import LinkTLS
+from edgesdk.runtime.packages import installed
+from edgesdk.targets.matching import Capabilities, architecture_name
+from edgesdk_agent.config import RuntimeConfig
+from edgesdk_agent.identity import CA, CERTIFICATE, TLS_KEY
+from edgesdk_agent.paths import Paths
+from edgesdk_agent.telemetry.probes import Probes
+
+PORTS = {"mqtt": 1883, "mqtts": 8883}
+
+
+def capabilities(config: RuntimeConfig, probes: Probes) -> Capabilities:
+    """Return what this device has, as far as the configuration lets it be used."""
+    return Capabilities(
+        architecture=architecture_name(platform.machine()),
+        runtimes=tuple(found for found in installed() if _allowed(found.name, found.package, config)),
+        memory_bytes=probes.memory_bytes(),
+        disk_free=probes.disk_free() or 0,
+    )
+
+
+def _allowed(runtime: str, package: str, config: RuntimeConfig) -> bool:
+    if runtime == "tflite" and config.tflite_package not in {"", package}:
+        return False
+    return not config.packages or package in config.packages
+
+
+def broker_address(url: str, paths: Paths) -> tuple[str, int, LinkTLS | None]:
+    """Return host, port and TLS files of a broker's address.
+
+    Raises:
+        ConfigError: ``config-invalid`` if it is no ``mqtt://`` or ``mqtts://`` address.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ConfigError("config-invalid", f"the broker's address {url!r} cannot be read: {error}") from error
+    if parts.scheme not in PORTS or not host:
+        raise ConfigError("config-invalid", f"the broker's address is {url!r}, expected mqtt:// or mqtts:// and a host")
+    tls = LinkTLS(ca=paths.keys / CA, cert=paths.keys / CERTIFICATE, key=paths.keys / TLS_KEY)
+    return host, port or PORTS[parts.scheme], tls if parts.scheme == "mqtts" else None
