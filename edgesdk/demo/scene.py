@@ -89,7 +89,8 @@ class Scene:
         folder.mkdir(parents=True)
         config = folder / "agent.toml"
         config.write_text(
-            f'root = "{folder / "root"}"\n[telemetry]\ninterval_seconds = 2\n[runtime]\npackages = ["{DEVICES[name]}"]\n'
+            f'root = "{folder / "root"}"\n'
+            f'[telemetry]\ninterval_seconds = 2\n[runtime]\npackages = ["{DEVICES[name]}"]\n'
         )
         token = self.fleet("token")["token"]
         enrolled = self.programs.run(

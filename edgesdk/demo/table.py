@@ -29,7 +29,8 @@ def _converted(facts: Facts) -> Table:
         low, high = (100 * bound for bound in v.interval)
         where = v.runtime + ("" if v.on_target else ", on this host")
         table.add_row(
-            v.release, v.variant, v.precision, where, f"{v.size / 1024:.0f}", f"{v.accuracy:.4f}", f"{v.source_accuracy:.4f}",
+            v.release, v.variant, v.precision, where, f"{v.size / 1024:.0f}",
+            f"{v.accuracy:.4f}", f"{v.source_accuracy:.4f}",
             f"{100 * v.difference:+.2f} [{low:+.2f}, {high:+.2f}]",
         )  # fmt: skip
     return table
