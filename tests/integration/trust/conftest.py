@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tuf.api.metadata import Metadata, Signed
 
-from edgesdk.bundle.archive import file_entry, write_bundle
+from edgesdk.bundle.archive import BundleFile, file_entry, write_bundle
 from edgesdk.bundle.manifest import (
     BUNDLE_SCHEMA,
     GoldenSet,
@@ -199,3 +199,11 @@ def repo(new_repo: Callable[..., Repo], make_release: Callable[..., Path]) -> Re
     made = new_repo()
     publish_release(made.path, made.keys, make_release(), options=made.options)
     return made
+
+
+@pytest.fixture
+def make_anchor(tmp_path: Path) -> Callable[..., BundleFile]:
+    def make(*, model: str = "digits", truth: bool = True) -> BundleFile:
+        return make_bundle(tmp_path / f"anchor-{model}-{truth}.edge", model=model, truth=truth)
+
+    return make
