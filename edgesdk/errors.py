@@ -143,6 +143,10 @@ CODES: dict[str, CodeInfo] = {
             ),
             "input-range": ("An input lies outside the contract's range.", "Check units and scaling of the input."),
             "input-nan": ("An input holds NaN or infinity.", "Clean the input before it reaches the model."),
+            "task-mismatch": (
+                "The call does not suit what the model does.",
+                "Use `Model.predict`, and pass one example at a time to `Model.classify`.",
+            ),
             "contract-major": (
                 "The app asks for another major version of the contract than the release has.",
                 "Update the app, or deploy a release with the contract the app asks for.",

@@ -15,13 +15,13 @@ from edgesdk.runtime.backend import RawTensor, RuntimeOptions, known_dtype
 from edgesdk.targets.matching import InstalledRuntime, architecture_name
 
 _DTYPES = {"float": "float32", "float16": "float16"}
-_ERRORS_ONLY = 3
+_FATAL_ONLY = 4  # errors are raised; printing them, too, would only fill the device's log
 
 
 class OrtBackend:
     """A `Backend` over one `onnxruntime.InferenceSession`."""
 
-    width = 1 << 30  # a session takes any number of calls at once
+    width = 1  # one session takes any number of calls at once
 
     def __init__(self, path: Path, package: InstalledRuntime, options: RuntimeOptions) -> None:
         self.title = f"{package.package} {package.version}"
@@ -83,7 +83,7 @@ def _settings(onnxruntime: Any, options: RuntimeOptions) -> Any:
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
-    settings.log_severity_level = _ERRORS_ONLY
+    settings.log_severity_level = _FATAL_ONLY
     exact = options.x64_quant_precision
     if exact == "on" or (exact == "auto" and saturates(architecture_name(platform.machine()), _cpuinfo())):
         settings.add_session_config_entry("session.x64quantprecision", "1")

@@ -136,8 +136,8 @@ class Session:
 
     @property
     def width(self) -> int:
-        """How many calls at once the session is ready for."""
-        return min(stage.backend.width for stage in self._stages)
+        """For how many calls at once interpreters exist."""
+        return max(stage.backend.width for stage in self._stages)
 
     def prepare(self, width: int) -> None:
         """Make ready for `width` calls at once, so that no call has to wait for an interpreter to be made."""

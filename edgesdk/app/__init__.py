@@ -1,0 +1,1 @@
+"""What is behind `edgesdk.Model`: holding generations, following the slots, counting calls, sending evidence."""
