@@ -14,6 +14,7 @@ from edgesdk_agent.identity import CA, CERTIFICATE, TLS_KEY
 from edgesdk_agent.paths import Paths
 from edgesdk_agent.telemetry.probes import Probes
 
+TFLITE_PACKAGES = {"ai-edge-litert", "tflite-runtime"}
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
@@ -27,8 +28,13 @@ def capabilities(config: RuntimeConfig, probes: Probes) -> Capabilities:
     )
 
 
+def tflite_package(config: RuntimeConfig) -> str:
+    """Return the package that is to run TFLite models; "" leaves the choice to edgesdk."""
+    return config.tflite_package or next((name for name in config.packages if name in TFLITE_PACKAGES), "")
+
+
 def _allowed(runtime: str, package: str, config: RuntimeConfig) -> bool:
-    if runtime == "tflite" and config.tflite_package not in {"", package}:
+    if runtime == "tflite" and tflite_package(config) not in {"", package}:
         return False
     return not config.packages or package in config.packages
 

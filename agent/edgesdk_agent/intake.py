@@ -34,6 +34,10 @@ from edgesdk_agent.workers.messages import Repository, VerifiedDesired, VerifyCo
 logger = logging.getLogger(__name__)
 
 MAX_COMMANDS = 16
+REFUSED_PAUSE_S = 2.0
+"""After a document was not accepted the next one waits this long: forged ones cannot keep the device busy."""
+SIGN_EVERY_S = 0.5
+"""Statements that follow each other within this time are signed by one worker."""
 ABOUT_THE_DOCUMENT = {
     "audience",
     "document-expired",
@@ -77,12 +81,17 @@ class Counts:
 
 @dataclass(slots=True)
 class _Waiting:
-    """What the thread is to do next; guarded by the condition."""
+    """What the thread is to do next; guarded by the condition.
+
+    Attributes:
+        desired: The newest document that came down.
+        retry: One that could not be verified for now (the repository, the network); a newer one replaces it.
+    """
 
     desired: dict[str, Any] | None = None
+    retry: dict[str, Any] | None = None
     commands: deque[tuple[dict[str, Any], Message]] = field(default_factory=deque)
     sign: bool = True
-    look: bool = True
     stop: bool = False
 
 
@@ -157,6 +166,7 @@ class Intake:
         self._condition = threading.Condition()
         self._waiting = _Waiting()
         self._look_at = 0.0
+        self._not_before = 0.0
         self._sign_at = 0.0
         self._thread = threading.Thread(target=self._work, name="edge-intake", daemon=True)
 
@@ -189,7 +199,6 @@ class Intake:
             self.counts.desired += 1
             self.counts.dropped += self._waiting.desired is not None
             self._waiting.desired = envelope
-            self._look_at = min(self._look_at, self._clock.monotonic())
             self._condition.notify()
 
     def command(self, message: Message) -> None:
@@ -208,7 +217,6 @@ class Intake:
     def look_now(self) -> None:
         """Look at the repository for the accepted document at once."""
         with self._condition:
-            self._waiting.look = True
             self._look_at = 0.0
             self._condition.notify()
 
@@ -252,25 +260,32 @@ class Intake:
                 if waiting.sign and now >= self._sign_at:
                     waiting.sign = False
                     return self._do_sign
-                if waiting.desired is not None and now >= self._look_at:
-                    envelope, waiting.desired = waiting.desired, None
+                if waiting.desired is not None and now >= self._not_before:
+                    envelope, waiting.desired, waiting.retry = waiting.desired, None, None
                     return lambda: self._verify_desired(envelope, new=True)
                 if waiting.commands:
                     command, message = waiting.commands.popleft()
                     return lambda: self._verify_command(command, message)
-                if now >= self._look_at and (accepted := self._state.accepted()) is not None:
-                    waiting.look = False
-                    return lambda: self._verify_desired(accepted.envelope, new=False)
+                if now >= self._look_at and (again := self._to_look_at()) is not None:
+                    return lambda: self._verify_desired(again, new=waiting.retry is not None)
                 self._condition.wait(self._pause(now))
             return None
+
+    def _to_look_at(self) -> dict[str, Any] | None:
+        accepted = self._state.accepted()
+        return self._waiting.retry or (accepted.envelope if accepted else None)
 
     def _pause(self, now: float) -> float:
         due = [self._look_at] if self._look_at > now else []
         if self._waiting.sign:
             due.append(self._sign_at)
+        if self._waiting.desired is not None:
+            due.append(self._not_before)
         return max(0.01, min(due, default=now + self._poll_seconds) - now)
 
     def _do_sign(self) -> None:
+        with self._condition:
+            self._sign_at = self._clock.monotonic() + SIGN_EVERY_S
         try:
             self._sign()
         except EdgeError as error:
@@ -317,10 +332,10 @@ class Intake:
 
     def _not_verified(self, error: EdgeError, envelope: dict[str, Any], *, new: bool) -> None:
         logger.warning("the %s desired document is not acted on: %s", "new" if new else "accepted", error)
+        now = self._clock.monotonic()
         with self._condition:
-            self._look_at = self._clock.monotonic() + self._backoff.next()
-            if new and error.code not in ABOUT_THE_DOCUMENT and self._waiting.desired is None:
-                self._waiting.desired = envelope
+            self._not_before, self._look_at = now + REFUSED_PAUSE_S, now + self._backoff.next()
+            self._waiting.retry = envelope if new and error.code not in ABOUT_THE_DOCUMENT else None
         if isinstance(error, TrustError):
             self._refused(error)
 

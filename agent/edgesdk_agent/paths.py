@@ -70,6 +70,11 @@ class Paths:
         return self.state / "device.json"
 
     @property
+    def status(self) -> Path:
+        """What the running agent says of itself, for `edge-agent status`."""
+        return self.state / "status.json"
+
+    @property
     def lock(self) -> Path:
         """Locked by the one agent that uses this folder."""
         return self.state / "agent.lock"
@@ -78,5 +83,6 @@ class Paths:
         """Create the folders: `store` 0755, `state` and all in it 0700."""
         self.store.mkdir(parents=True, exist_ok=True)
         self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.state.chmod(0o700)
         for folder in (self.keys, self.tuf, self.downloads, self.staging):
             folder.mkdir(mode=0o700, exist_ok=True)

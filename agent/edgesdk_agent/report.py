@@ -1,0 +1,85 @@
+"""What `edge-agent status` says: from the store and from what the running agent wrote; it disturbs neither."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from edgesdk.errors import EdgeError
+from edgesdk.generation import read_slots
+from edgesdk_agent.identity import load_identity
+from edgesdk_agent.lock import is_running
+from edgesdk_agent.paths import Paths
+
+SHORT = 12
+
+
+def read_status(paths: Paths) -> dict[str, Any]:
+    """Return the identity, whether the agent runs, what is served, and the agent's last words.
+
+    Raises:
+        DeploymentError: ``not-enrolled`` or ``store-corrupt``.
+    """
+    identity = load_identity(paths)
+    return {
+        "device": identity.device,
+        "fleet": identity.fleet,
+        "hub": identity.hub,
+        "root": str(paths.root),
+        "running": is_running(paths.lock),
+        "slots": _slots(paths),
+        "agent": _agent(paths),
+    }
+
+
+def describe(found: dict[str, Any]) -> str:
+    """Write it for people."""
+    running = "running" if found["running"] else "stopped"
+    online = ", online" if found["running"] and found["agent"].get("online") else ""
+    lines = [f"{found['device']} in fleet {found['fleet']}: {running}{online}"]
+    models = found["agent"].get("models", {})
+    for name in sorted({*found["slots"], *models}):
+        lines.extend(_model_lines(name, found["slots"].get(name, {}), models.get(name, {})))
+    if len(lines) == 1:
+        lines.append("no model was deployed here yet")
+    return "\n".join(lines)
+
+
+def _model_lines(name: str, slots: dict[str, Any], model: dict[str, Any]) -> list[str]:
+    if "error" in slots:
+        return [f"  {name}: {slots['error']}"]
+    serving = slots.get(slots.get("serve", ""))
+    served = f"serves {slots['serve']} {serving[:SHORT]}" if serving else "serves nothing"
+    state = f", {model['state']}" if model.get("state") else ""
+    release = f" {model['release']}" if model.get("release") else ""
+    lines = [f"  {name}: {served}{state}{release}"]
+    reason = model.get("reason")
+    if reason:
+        lines.append(f"    {reason.get('message', '')} [{reason['code']}]")
+        if reason.get("hint"):
+            lines.append(f"    do: {reason['hint']}")
+    return lines
+
+
+def _slots(paths: Paths) -> dict[str, Any]:
+    folder = paths.store / "models"
+    found: dict[str, Any] = {}
+    for model in sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else ():
+        try:
+            slots = read_slots(paths.store, model)
+        except EdgeError as error:
+            found[model] = {"error": str(error)}
+            continue
+        if slots is not None:
+            found[model] = msgspec.to_builtins(slots)
+    return found
+
+
+def _agent(paths: Paths) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(paths.status.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found
