@@ -101,8 +101,12 @@ def empty_slots(model: str) -> Slots:
 
 
 def generation_id(bundle_sha256: str, config: dict[str, Any], policy: TrialPolicy) -> str:
-    """Return the identity of a generation: 64 hexadecimal characters."""
-    return sha256_hex(canonical_json({"bundle": bundle_sha256, "config": config, "policy": policy}))
+    """Return the identity of a generation: 64 hexadecimal characters.
+
+    A policy written with ``60`` is the one that is read back as ``60.0``: both have one identity.
+    """
+    read_back = msgspec.convert(msgspec.to_builtins(policy), TrialPolicy)
+    return sha256_hex(canonical_json({"bundle": bundle_sha256, "config": config, "policy": read_back}))
 
 
 def store_path(explicit: str | os.PathLike[str] | None = None) -> Path:
