@@ -1,0 +1,95 @@
+"""`edge convert`. Imports nothing heavy before it is called."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgesdk_converters import MAX_DROP
+
+app = typer.Typer(add_completion=False, help="Convert, check and pack a model for targets.")
+
+Models = Annotated[
+    list[Path], typer.Argument(metavar="MODEL...", help="A .keras, or float exports: .tflite and/or .onnx.")
+]
+
+
+@app.command()
+def convert(
+    models: Models,
+    name: Annotated[str, typer.Option(help="The model's name.")],
+    release: Annotated[str, typer.Option(help="Its version, for example 1.0.0.")],
+    target: Annotated[list[str], typer.Option(help="Hardware profile; may be given several times.")],
+    contract: Annotated[Path, typer.Option(help="TOML file of the contract.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the release.")],
+    evaluation: Annotated[Path | None, typer.Option(help=".npz that judges (x and, for accuracy, y).")] = None,
+    calibration: Annotated[Path | None, typer.Option(help=".npz whose ranges int8 recipes use (x).")] = None,
+    truth: Annotated[Path | None, typer.Option(help=".npz of labelled examples that travel with the model.")] = None,
+    recipe: Annotated[list[str] | None, typer.Option(help="int8 (default), float, …; may be repeated.")] = None,
+    artifact_format: Annotated[
+        list[str] | None, typer.Option("--format", help="tflite or onnx; may be repeated. Default: all possible.")
+    ] = None,
+    max_drop: Annotated[float, typer.Option(help="Largest loss against the float source, as a fraction.")] = MAX_DROP,
+    gate: Annotated[bool, typer.Option("--gate/--no-gate", help="Refuse a loss; --no-gate needs --reason.")] = True,
+    reason: Annotated[str | None, typer.Option(help="Why the gate is off; recorded in every bundle.")] = None,
+    parent: Annotated[str | None, typer.Option(help="The release that this one replaces.")] = None,
+    step_timeout: Annotated[float, typer.Option(help="Seconds that one step may take.")] = 600.0,
+    cache_dir: Annotated[Path | None, typer.Option(help="Where results of steps are kept.")] = None,
+    built_at: Annotated[str | None, typer.Option(help="Build time, RFC 3339. Default: SOURCE_DATE_EPOCH, now.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing folder.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and no progress.")] = False,
+) -> None:
+    """Convert a trained model for targets, judge every artifact in its own runtime, and pack a release folder.
+
+    An artifact that is worse than its float source is refused with the cause (exit 4), and so is data that cannot judge
+    (exit 2). A killed conversion goes on where it was; a repeated one is instant.
+    """
+    words: dict[str, Any] = {
+        "evaluation": evaluation,
+        "calibration": calibration,
+        "truth": truth,
+        "recipes": tuple(recipe or ["int8"]),
+        "formats": tuple(artifact_format or []),
+        "max_drop": max_drop,
+        "gate": gate,
+        "reason": reason,
+        "parent": parent,
+        "step_timeout_s": step_timeout,
+        "cache_dir": cache_dir,
+        "built_at": built_at,
+        "force": force,
+        "name": name,
+        "release": release,
+        "targets": target,
+        "contract": contract,
+        "out": out,
+    }
+    if as_json:
+        _as_json(models, words)
+    else:
+        _on_terminal(models, words)
+
+
+def _as_json(models: list[Path], words: dict[str, Any]) -> None:
+    from edgesdk_converters import convert as run  # noqa: PLC0415 - heavy
+
+    conversion = run(*models, **words)
+    typer.echo(json.dumps({"folder": str(conversion.folder), **conversion.report}))
+
+
+def _on_terminal(models: list[Path], words: dict[str, Any]) -> None:
+    from rich.console import Console  # noqa: PLC0415 - heavy
+
+    from edgesdk_converters import convert as run  # noqa: PLC0415 - heavy
+    from edgesdk_converters.progress import TerminalProgress, summary  # noqa: PLC0415 - heavy
+
+    console = Console()
+    with TerminalProgress(console) as progress:
+        conversion = run(*models, observer=progress, **words)
+    console.print(summary(conversion))
+    if conversion.index.notes:
+        console.print(conversion.index.notes)
+    console.print(f"wrote {conversion.folder} in {conversion.report['seconds']:.1f} s")

@@ -1,0 +1,276 @@
+"""Data sets in `.npz` files: opened against a contract, checked, and streamed without holding them in memory.
+
+A file holds one array per input, by the input's name (or `x` where there is one input), each of shape ``(N, *sample)``
+in the *app's* units, and for labelled sets `y`, class indices. An array `labels` names the classes of `y`; without it
+they are the contract's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesdk.contract import Binding, Contract, DType, TensorSpec
+from edgesdk.errors import ConfigError
+from edgesdk.runtime.codec import encoder
+from edgesdk_converters.binding import order_by_name
+
+BATCH = 64
+_BROKEN = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSet:
+    """A checked view of one file.
+
+    Attributes:
+        path: The file.
+        count: Number of samples.
+        members: Array in the file by contract input.
+        labels: int64 [N], indices into the contract's labels; None without `y`.
+    """
+
+    path: Path
+    contract: Contract
+    count: int
+    members: dict[str, str]
+    labels: NDArray[np.int64] | None
+
+    def batches(self, size: int = BATCH) -> Iterator[dict[str, NDArray[Any]]]:
+        """Yield up to `size` samples at a time, ``{input: (n, *sample)}`` in app units; memory does not grow with N.
+
+        Raises:
+            ConfigError: ``data-invalid`` if the file is damaged.
+        """
+        streams = [_stream(self.path, member, size) for member in self.members.values()]
+        for parts in zip(*streams, strict=True):
+            yield dict(zip(self.members, parts, strict=True))
+
+    def samples(self) -> Iterator[dict[str, NDArray[Any]]]:
+        """Yield one sample at a time in exactly the contract's shapes."""
+        specs = {spec.name: spec for spec in self.contract.inputs}
+        for batch in self.batches():
+            for i in range(len(next(iter(batch.values())))):
+                yield {name: as_call(values[i], specs[name]) for name, values in batch.items()}
+
+    def take(self, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """Return chosen samples, ``{input: (len(rows), *sample)}``, in the order of `rows`."""
+        wanted, found = set(rows.tolist()), dict[int, dict[str, NDArray[Any]]]()
+        for index, sample in enumerate(_rows(self.batches())):
+            if index in wanted:
+                found[index] = sample
+        return {name: np.stack([found[row][name] for row in rows.tolist()]) for name in self.members}
+
+
+def open_data(path: Path, contract: Contract, *, labelled: bool) -> DataSet:
+    """Open a data file and compare its arrays with the contract; values are not read yet.
+
+    Raises:
+        ConfigError: ``file-missing`` or ``data-invalid``.
+    """
+    if not path.is_file():
+        raise ConfigError("file-missing", f"no data file {path}")
+    headers = _headers(path)
+    members = {spec.name: _member(path, headers, spec, alone=len(contract.inputs) == 1) for spec in contract.inputs}
+    counts = {headers[member][0][0] for member in members.values()}
+    if len(counts) != 1 or not counts.copy().pop():
+        raise ConfigError("data-invalid", f"{path}: expected equally many samples in each array, got {sorted(counts)}")
+    count = counts.pop()
+    labels = _labels(path, headers, contract, count) if labelled or "y" in headers else None
+    return DataSet(path=path, contract=contract, count=count, members=members, labels=labels)
+
+
+def check_values(data: DataSet) -> list[bytes]:
+    """Read every sample once; return a 16-byte digest of each, for `check_overlap`.
+
+    Raises:
+        ConfigError: ``data-invalid`` naming file, row and array for NaN, infinity or a value outside the contract's
+            range, and naming the file if all samples are the same or an input never varies.
+    """
+    digests: list[bytes] = []
+    spans: dict[str, tuple[float, float]] = {}
+    for batch in data.batches():
+        for name, values in batch.items():
+            spec = next(spec for spec in data.contract.inputs if spec.name == name)
+            _check_batch(data, spec, values, first=len(digests))
+            low, high = spans.get(name, (math.inf, -math.inf))
+            spans[name] = (min(low, float(values.min())), max(high, float(values.max())))
+        digests += [_digest(sample) for sample in _rows(iter([batch]))]
+    constant = sorted(name for name, (low, high) in spans.items() if low == high)
+    if constant:
+        raise ConfigError("data-invalid", f"{data.path}: input {constant[0]!r} is {spans[constant[0]][0]} everywhere")
+    if len(digests) > 1 and len(set(digests)) == 1:
+        raise ConfigError("data-invalid", f"{data.path}: all {len(digests)} samples are the same")
+    return digests
+
+
+def check_overlap(first: DataSet, first_rows: list[bytes], second: DataSet, second_rows: list[bytes]) -> None:
+    """Refuse two sets that share samples: what calibrated a model must not judge it.
+
+    Raises:
+        ConfigError: ``data-overlap`` with the number of shared samples and one pair of rows.
+    """
+    known = {digest: row for row, digest in enumerate(first_rows)}
+    shared = [(known[digest], row) for row, digest in enumerate(second_rows) if digest in known]
+    if shared:
+        a, b = shared[0]
+        raise ConfigError(
+            "data-overlap",
+            f"{len(shared)} samples of {second.path} are also in {first.path} (row {b} is row {a} there)",
+        )
+
+
+def has_batch(spec: TensorSpec) -> bool:
+    """Say whether the first dimension of a contract tensor is the batch, of one or of any size."""
+    return bool(spec.shape) and (spec.shape[0] == 1 or isinstance(spec.shape[0], str))
+
+
+def as_call(sample: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
+    """Give one stored sample the shape that a call has."""
+    return sample[None] if has_batch(spec) else sample
+
+
+def feeds(data: DataSet, tensors: Mapping[str, DType]) -> Iterator[dict[str, NDArray[Any]]]:
+    """Yield samples as a *float* artifact takes them, normalised by the runtime's own code.
+
+    Args:
+        data: The samples.
+        tensors: dtype by name of the artifact's inputs, in its order.
+    """
+    specs = order_by_name(data.contract.inputs, list(tensors), what="inputs")
+    coders = [
+        (name, spec.name, encoder(spec, _carried(spec, name, index, dtype)))
+        for index, ((name, dtype), spec) in enumerate(zip(tensors.items(), specs, strict=True))
+    ]
+    for sample in data.samples():
+        yield {name: code(sample[tensor]) for name, tensor, code in coders}
+
+
+def _carried(spec: TensorSpec, name: str, index: int, dtype: DType) -> Binding:
+    return Binding(tensor=spec.name, artifact_name=name, index=index, dtype=dtype, shape=spec.shape)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+Header = tuple[tuple[int, ...], bool, "np.dtype[Any]"]
+
+
+def _headers(path: Path) -> dict[str, Header]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+            headers = {}
+            for name in names:
+                with archive.open(f"{name}.npy") as file:
+                    headers[name] = _read_header(file)
+            return headers
+    except _BROKEN as error:
+        raise ConfigError("data-invalid", f"{path} is no readable .npz file: {error}") from error
+
+
+def _read_header(file: IO[bytes]) -> Header:
+    npy: Any = np.lib.format  # numpy has no types for it
+    version = npy.read_magic(file)
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, fortran, dtype = read(file)
+    if dtype.hasobject:
+        raise ValueError("it holds pickled Python objects, which are never read")
+    return shape, fortran, dtype
+
+
+def _stream(path: Path, member: str, size: int) -> Iterator[NDArray[Any]]:
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{member}.npy") as file:
+            shape, fortran, dtype = _read_header(file)
+            row = dtype.itemsize * math.prod(shape[1:])
+            if fortran:  # columns first: only a whole read can give rows
+                whole = np.frombuffer(file.read(row * shape[0]), dtype).reshape(shape, order="F")
+                yield from (whole[start : start + size] for start in range(0, shape[0], size))
+                return
+            for start in range(0, shape[0], size):
+                count = min(size, shape[0] - start)
+                yield np.frombuffer(file.read(count * row), dtype).reshape(count, *shape[1:])
+    except _BROKEN as error:
+        raise ConfigError("data-invalid", f"{path}: array {member!r} cannot be read: {error}") from error
+
+
+def _rows(batches: Iterator[dict[str, NDArray[Any]]]) -> Iterator[dict[str, NDArray[Any]]]:
+    for batch in batches:
+        for i in range(len(next(iter(batch.values())))):
+            yield {name: values[i] for name, values in batch.items()}
+
+
+def _member(path: Path, headers: dict[str, Header], spec: TensorSpec, *, alone: bool) -> str:
+    member = spec.name if spec.name in headers else "x" if alone and "x" in headers else None
+    if member is None:
+        raise ConfigError("data-invalid", f"{path} has no array {spec.name!r}, only {', '.join(headers) or 'none'}")
+    shape, _, dtype = headers[member]
+    sample = spec.shape[1:] if has_batch(spec) else spec.shape
+    fits = len(shape) == 1 + len(sample) and all(
+        isinstance(want, str) or want == got for want, got in zip(sample, shape[1:], strict=True)
+    )
+    if not fits:
+        expected = ", ".join(["N", *map(str, sample)])
+        raise ConfigError("data-invalid", f"{path}: array {member!r} expected shape ({expected}), got {shape}")
+    if dtype.kind not in "fiub":
+        raise ConfigError("data-invalid", f"{path}: array {member!r} expected numbers, got {dtype}")
+    return member
+
+
+def _labels(path: Path, headers: dict[str, Header], contract: Contract, count: int) -> NDArray[np.int64]:
+    if "y" not in headers or headers["y"][0] != (count,) or headers["y"][2].kind not in "iu":
+        raise ConfigError("data-invalid", f"{path}: expected labels `y`, {count} integers, one per sample")
+    y: NDArray[np.int64] = np.concatenate(list(_stream(path, "y", count))).astype(np.int64)
+    names = [str(name) for part in _stream(path, "labels", count) for name in part] if "labels" in headers else None
+    classes = len(names) if names is not None else len(contract.labels)
+    wrong = np.flatnonzero((y < 0) | (y >= classes))
+    if len(wrong):
+        raise ConfigError("data-invalid", f"{path}: row {wrong[0]} has label {y[wrong[0]]}, expected 0..{classes - 1}")
+    if names is None:
+        return y
+    order: NDArray[np.int64] = _by_name(path, names, contract)[y]
+    return order
+
+
+def _by_name(path: Path, names: list[str], contract: Contract) -> NDArray[np.int64]:
+    unknown = sorted(set(names) - set(contract.labels))
+    if unknown:
+        raise ConfigError("data-invalid", f"{path}: label {unknown[0]!r} is none of the contract's {contract.labels}")
+    return np.array([contract.labels.index(name) for name in names], dtype=np.int64)
+
+
+def _check_batch(data: DataSet, spec: TensorSpec, values: NDArray[Any], *, first: int) -> None:
+    flat = values.reshape(len(values), -1)
+    bad = np.flatnonzero(~np.isfinite(flat).all(axis=1))
+    if len(bad):
+        raise ConfigError("data-invalid", f"{data.path}: row {first + bad[0]} of {spec.name!r} holds NaN or infinity")
+    if spec.range is None:
+        return
+    low, high = spec.range
+    bad = np.flatnonzero(((flat < low) | (flat > high)).any(axis=1))
+    if len(bad):
+        worst = float(flat[bad[0]][np.argmax(np.abs(flat[bad[0]]))])
+        raise ConfigError(
+            "data-invalid",
+            f"{data.path}: row {first + bad[0]} of {spec.name!r} expected values in [{low}, {high}], got {worst:g}",
+            hint="Give data in the app's units, before any normalisation, or correct the contract's range.",
+        )
+
+
+def _digest(sample: dict[str, NDArray[Any]]) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(sample):
+        digest.update(np.ascontiguousarray(sample[name]).tobytes())
+    return digest.digest()

@@ -1,0 +1,120 @@
+"""The whole conversion: plan → steps → judgement → release folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from edgesdk.bundle.manifest import ReleaseIndex
+from edgesdk.bundle.release import write_release
+from edgesdk.canonical import canonical_json
+from edgesdk.clock import SystemClock, parse_rfc3339, rfc3339
+from edgesdk.errors import ConfigError
+from edgesdk_converters.cache import StepCache, default_cache_dir
+from edgesdk_converters.judge import check_gate, judge
+from edgesdk_converters.packing import lineage_of, write_variant
+from edgesdk_converters.plan import Plan
+from edgesdk_converters.report import REPORT_NAME, make_report
+from edgesdk_converters.request import Request, prepare
+from edgesdk_converters.steps import Observer, Runner, Silent
+
+
+class PlanObserver(Observer, Protocol):
+    """Is also shown the plan before anything runs."""
+
+    def plan(self, plan: Plan, cached: set[str]) -> None:
+        """Show what will be done, and what of it is at hand already."""
+        ...
+
+
+class SilentPlan(Silent):
+    """Says nothing."""
+
+    def plan(self, plan: Plan, cached: set[str]) -> None:
+        """Take note of nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """A finished conversion.
+
+    Attributes:
+        folder: The release folder.
+        index: Its `release.json`.
+        report: What `report.json` holds.
+    """
+
+    folder: Path
+    index: ReleaseIndex
+    report: dict[str, Any]
+
+
+def run(request: Request, observer: PlanObserver | None = None) -> Conversion:
+    """Convert, evaluate, gate and pack; the release folder appears whole or not at all.
+
+    Raises:
+        EdgeError: Whatever is wrong; finished steps stay cached, so the next call goes on from there.
+    """
+    started = time.monotonic()
+    observer = observer or SilentPlan()
+    prepared = prepare(request)
+    built_at = _built_at(request.built_at)
+    runner = Runner(StepCache(request.cache_dir or default_cache_dir()), timeout_s=request.step_timeout_s)
+    cached = runner.cached(prepared.plan.steps)
+    observer.plan(prepared.plan, cached)
+    entries = runner.run(prepared.plan.steps, observer)
+    judged = [judge(prepared, variant, runner.path(variant.artifact), entries) for variant in prepared.plan.variants]
+    for each in judged:
+        check_gate(each, request)
+    with _folder(request.out, force=request.force) as folder:
+        bundles = [write_variant(folder, prepared, each) for each in judged]
+        index = write_release(
+            folder,
+            [bundle.path for bundle in bundles],
+            built_at=built_at,
+            precisions={each.variant.name: each.variant.recipe.precision for each in judged},
+            lineage=lineage_of(prepared, prepared.plan.variants[0]),
+            notes=f"The accuracy gate was off: {request.reason}" if not request.gate else "",
+        )
+        report = make_report(prepared, judged, entries, index, cached)
+        report["seconds"] = round(time.monotonic() - started, 3)
+        (folder / REPORT_NAME).write_bytes(canonical_json(report))
+    return Conversion(folder=request.out, index=index, report=report)
+
+
+def _built_at(given: str | None) -> str:
+    try:
+        if given is not None:
+            return rfc3339(parse_rfc3339(given))
+        epoch = os.environ.get("SOURCE_DATE_EPOCH")
+        return rfc3339(SystemClock().now() if epoch is None else datetime.fromtimestamp(int(epoch), UTC))
+    except (ValueError, OverflowError, OSError) as error:
+        raise ConfigError("argument-invalid", f"the build time is no time: {error}") from error
+
+
+@contextlib.contextmanager
+def _folder(out: Path, *, force: bool) -> Iterator[Path]:
+    """Give a folder beside `out` that becomes `out` by one rename if all goes well."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for left in out.parent.glob(f".{out.name}.*.partial"):
+        pid = left.name.split(".")[-2].partition("-")[0]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.{os.getpid()}-", suffix=".partial", dir=out.parent))
+    try:
+        folder.chmod(0o755)
+        yield folder
+        if force and out.exists():
+            out.rename(folder / ".replaced")
+            shutil.rmtree(folder / ".replaced")
+        folder.rename(out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,74 @@
+"""`report.json`: everything about a conversion that a person would ask, as data; pages and plots are made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgesdk.bundle.manifest import ReleaseIndex, VariantEntry
+from edgesdk_converters.cache import Entry
+from edgesdk_converters.judge import Judged
+from edgesdk_converters.request import Prepared
+
+REPORT_NAME = "report.json"
+REPORT_SCHEMA = "edge.report/1"
+
+
+def make_report(
+    prepared: Prepared, judged: Sequence[Judged], entries: Mapping[str, Entry], index: ReleaseIndex, cached: set[str]
+) -> dict[str, Any]:
+    """Return the report: files by name only, never a path of this machine.
+
+    Args:
+        prepared: What was asked.
+        judged: The variants, in the order of `index`.
+        entries: Results of the steps, by name.
+        index: The release.
+        cached: Names of the steps that were at hand before.
+    """
+    request = prepared.request
+    sources = {each.variant.source.format: each.variant.source for each in judged}
+    return {
+        "schema": REPORT_SCHEMA,
+        "model": request.name,
+        "release": request.release,
+        "built_at": index.built_at,
+        "contract": msgspec.to_builtins(prepared.contract),
+        "gate": {"on": request.gate, "max_drop": request.max_drop, "reason": request.reason},
+        "sources": [
+            {"file": source.path.name, "format": source.format, "sha256": source.sha256, "size": source.size}
+            for source in sources.values()
+        ],
+        "data": {
+            name: {"file": data.path.name, "sha256": prepared.data_sha256[name], "samples": data.count}
+            for name, data in prepared.data.items()
+        },
+        "lineage": msgspec.to_builtins(index.lineage),
+        "steps": [
+            {"name": step.name, "cached": step.name in cached, "seconds": entries[step.name].seconds}
+            for step in prepared.plan.steps
+        ],
+        "variants": [_variant(each, entries, entry) for each, entry in zip(judged, index.variants, strict=True)],
+    }
+
+
+def _variant(judged: Judged, entries: Mapping[str, Entry], entry: VariantEntry) -> dict[str, Any]:
+    variant, measured = judged.variant, judged.measured
+    return {
+        **msgspec.to_builtins(entry),
+        "format": variant.format,
+        "recipe": msgspec.to_builtins(variant.recipe),
+        "artifact_size": judged.artifact.stat().st_size,
+        "source_size": variant.source.size,
+        "runtimes": {
+            package: {key: result[key] for key in ("runtime", "provider", "infer_ms")}
+            for package, result in measured.runtimes.items()
+        },
+        "source_infer_ms": entries[variant.source_measure].result.get("infer_ms"),
+        "spread": measured.spread,
+        "conversion": {} if isinstance(variant.artifact, Path) else entries[variant.artifact.step].result,
+        "saturation": judged.saturation,
+    }

@@ -1,0 +1,177 @@
+"""What a caller asks for: the same words in Python and on the command line; and what it comes to once it is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from edgesdk.bundle.manifest import ModelName, ReleaseVersion
+from edgesdk.contract import Contract, load_contract_toml
+from edgesdk.errors import ConfigError
+from edgesdk.runtime import installed
+from edgesdk.targets.profiles import load_profile
+from edgesdk_converters import MAX_DROP
+from edgesdk_converters.data import DataSet, check_overlap, check_values, file_sha256, open_data
+from edgesdk_converters.plan import Plan, Wanted, build_plan
+from edgesdk_converters.recipes import Format, find_recipe
+from edgesdk_converters.sources import Source, open_source
+from edgesdk_converters.sources.keras import check_tensorflow
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One call of `convert`.
+
+    Attributes:
+        models: Source files, at most one of each format; a ``.keras`` alone gives every format.
+        name: The model's name.
+        release: Its version, for example ``"1.0.0"``.
+        targets: Names of hardware profiles.
+        contract: TOML file of the contract.
+        out: Folder of the release; it must not exist unless `force`.
+        evaluation: Data that judges; with labels for accuracy, without for agreement with the float source.
+        calibration: Data whose ranges int8 recipes use; none of it may be in `evaluation` or `truth`.
+        truth: Labelled data that travels in the bundle and judges this release and its successors on devices.
+        recipes: Names of recipes.
+        formats: Artifact formats, preferred first; empty: all that the sources give.
+        max_drop: Largest loss against the float source that the gate allows, as a fraction (0.01 is one point);
+            the less, the more samples it takes to show.
+        gate: Whether a loss refuses the release; without it a `reason` is recorded in every bundle.
+        reason: Why the gate is off.
+        parent: The release that this one replaces.
+        step_timeout_s: Wall time for one step, in seconds.
+        cache_dir: Where results of steps are kept; None: the user's cache.
+        built_at: RFC 3339 build time; None: ``SOURCE_DATE_EPOCH``, else now.
+        force: Whether an existing `out` is replaced.
+    """
+
+    models: tuple[Path, ...]
+    name: ModelName
+    release: ReleaseVersion
+    targets: tuple[str, ...]
+    contract: Path
+    out: Path
+    evaluation: Path | None = None
+    calibration: Path | None = None
+    truth: Path | None = None
+    recipes: tuple[str, ...] = ("int8",)
+    formats: tuple[Format, ...] = ()
+    max_drop: float = MAX_DROP
+    gate: bool = True
+    reason: str | None = None
+    parent: str | None = None
+    step_timeout_s: float = 600.0
+    cache_dir: Path | None = None
+    built_at: str | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A request whose files were read and checked.
+
+    Attributes:
+        data: Data sets by what they are for.
+        data_sha256: Hashes of their files.
+        plan: What will be done.
+    """
+
+    request: Request
+    contract: Contract
+    data: dict[str, DataSet]
+    data_sha256: dict[str, str]
+    plan: Plan
+
+
+def prepare(request: Request) -> Prepared:
+    """Read and check everything that a conversion needs; nothing is converted or written.
+
+    Raises:
+        ConfigError: ``argument-invalid``, ``file-missing``, ``file-exists``, ``config-invalid``, ``model-format``,
+            ``data-invalid``, ``data-overlap`` or ``dependency-missing``.
+        TargetError: ``target-unknown`` or ``runtime-missing``.
+    """
+    _check_words(request)
+    contract = read_contract(request.contract)
+    sources = _sources(request.models)
+    recipes = [find_recipe(name) for name in dict.fromkeys(request.recipes)]
+    targets = [load_profile(name) for name in dict.fromkeys(request.targets)]
+    data = _data(request, contract)
+    plan = build_plan(
+        Wanted(
+            sources=sources,
+            contract=contract,
+            targets=targets,
+            formats=request.formats or _formats(sources),
+            recipes=recipes,
+            data={name: opened.path for name, opened in data.items()},
+            packages=[runtime.package for runtime in installed()],
+            max_drop=request.max_drop,
+        )
+    )
+    if any(variant.source.format == "keras" for variant in plan.variants):
+        check_tensorflow()
+    hashes = {name: file_sha256(opened.path) for name, opened in data.items()}
+    return Prepared(request=request, contract=contract, data=data, data_sha256=hashes, plan=plan)
+
+
+def read_contract(path: Path) -> Contract:
+    """Read a contract.
+
+    Raises:
+        ConfigError: ``file-missing`` or ``config-invalid``.
+    """
+    try:
+        return load_contract_toml(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError("file-missing", f"no contract file {path}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ConfigError("config-invalid", f"{path} is no contract: {error}") from error
+
+
+def _check_words(request: Request) -> None:
+    try:
+        msgspec.convert(msgspec.to_builtins(request, enc_hook=str), Request, dec_hook=lambda kind, value: kind(value))
+    except msgspec.ValidationError as error:
+        raise ConfigError("argument-invalid", f"{error}") from error
+    if not request.targets:
+        raise ConfigError("argument-invalid", "no target is named", hint="Give --target; see `edge targets list`.")
+    if not 0 <= request.max_drop < 1:
+        raise ConfigError("argument-invalid", f"max_drop expected a fraction in [0, 1), got {request.max_drop}")
+    if not request.gate and not request.reason:
+        raise ConfigError("argument-invalid", "the gate is off without a reason", hint="Give --reason; it is recorded.")
+    if request.gate and request.evaluation is None:
+        raise ConfigError("argument-invalid", "the gate has no data to judge by", hint="Give --evaluation.")
+    if request.out.exists() and not request.force:
+        raise ConfigError("file-exists", f"{request.out} exists", hint="Choose another folder, or give --force.")
+
+
+def _sources(models: tuple[Path, ...]) -> dict[str, Source]:
+    sources: dict[str, Source] = {}
+    for path in models:
+        source = open_source(path)
+        if source.format in sources:
+            both = f"{sources[source.format].path.name} and {path.name}"
+            raise ConfigError("argument-invalid", f"two {source.format} models are given: {both}")
+        sources[source.format] = source
+    if not sources:
+        raise ConfigError("argument-invalid", "no model is given")
+    return sources
+
+
+def _formats(sources: dict[str, Source]) -> tuple[Format, ...]:
+    every: tuple[Format, ...] = ("tflite", "onnx")
+    return every if "keras" in sources else tuple(name for name in every if name in sources)
+
+
+def _data(request: Request, contract: Contract) -> dict[str, DataSet]:
+    given = {"calibration": request.calibration, "evaluation": request.evaluation, "truth": request.truth}
+    data = {
+        name: open_data(path, contract, labelled=name == "truth") for name, path in given.items() if path is not None
+    }
+    rows = {name: check_values(opened) for name, opened in data.items()}
+    for judge in {"evaluation", "truth"} & set(data):
+        if "calibration" in data:
+            check_overlap(data["calibration"], rows["calibration"], data[judge], rows[judge])
+    return data

@@ -1,0 +1,172 @@
+"""Steps: what a conversion consists of, in order; each runs in a child process unless its result is cached."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Protocol
+
+from edgesdk_converters.cache import Entry, StepCache, step_key
+from edgesdk_converters.data import file_sha256
+from edgesdk_converters.isolation import Progress, Task, run_child
+
+_CODE = (
+    "edgesdk_converters",
+    "edgesdk_converters.evaluate",
+    "edgesdk_converters.passes",
+    "edgesdk_converters.sources",
+    "edgesdk.runtime",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ref:
+    """A file that another step makes."""
+
+    step: str
+    file: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step.
+
+    Attributes:
+        name: Unique in the plan; what people see.
+        action: ``module:function`` that a child calls with an `isolation.Call`.
+        inputs: Files, given or made by earlier steps.
+        params: Plain JSON.
+        tools: Packages whose versions decide the result.
+    """
+
+    name: str
+    action: str
+    inputs: Mapping[str, Path | Ref]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    tools: tuple[str, ...] = ()
+
+
+class Observer(Protocol):
+    """Is told how a plan comes along."""
+
+    def begin(self, step: Step) -> Progress:
+        """A step starts now; the returned function is called with its progress."""
+        ...
+
+    def end(self, step: Step, *, cached: bool, seconds: float) -> None:
+        """A step is done."""
+        ...
+
+
+class Silent:
+    """An observer that says nothing."""
+
+    def begin(self, step: Step) -> Progress:
+        """Take note of nothing."""
+        del step
+        return lambda _done, _total: None
+
+    def end(self, step: Step, *, cached: bool, seconds: float) -> None:
+        """Take note of nothing."""
+
+
+class Runner:
+    """Runs steps in order and keeps their results for those that follow.
+
+    Args:
+        cache: Where results are kept.
+        timeout_s: Wall time for each step, in seconds.
+    """
+
+    def __init__(self, cache: StepCache, *, timeout_s: float) -> None:
+        self._cache = cache
+        self._timeout_s = timeout_s
+        self._done: dict[str, Entry] = {}
+        self._hashes: dict[Path, str] = {}
+
+    def cached(self, steps: Sequence[Step]) -> set[str]:
+        """Return the names of the steps whose results are at hand; nothing is run."""
+        found: dict[str, Entry] = {}
+        for step in steps:
+            if all(not isinstance(source, Ref) or source.step in found for source in step.inputs.values()):
+                entry = self._cache.find(self._key(step, found))
+                if entry is not None:
+                    found[step.name] = entry
+        return set(found)
+
+    def run(self, steps: Iterable[Step], observer: Observer) -> dict[str, Entry]:
+        """Run steps in order; return their results by name.
+
+        Raises:
+            EdgeError: Of the first step that fails; what was done before it stays cached.
+        """
+        for step in steps:
+            key = self._key(step, self._done)
+            entry = self._cache.find(key)
+            progress = observer.begin(step)
+            cached = entry is not None
+            self._done[step.name] = entry or self._execute(step, key, progress)
+            observer.end(step, cached=cached, seconds=self._done[step.name].seconds)
+        return dict(self._done)
+
+    def path(self, source: Path | Ref) -> Path:
+        """Return where a file is, given or made by a step that has run."""
+        return _path(source, self._done)
+
+    def _execute(self, step: Step, key: str, progress: Progress) -> Entry:
+        inputs = {name: _path(source, self._done) for name, source in step.inputs.items()}
+        with self._cache.workspace() as workspace:
+            out = workspace / "out"
+            out.mkdir()
+            started = time.monotonic()
+            result = run_child(
+                Task(action=step.action, inputs=inputs, params=step.params),
+                out,
+                log=workspace / "log.txt",
+                timeout_s=self._timeout_s,
+                on_progress=progress,
+            )
+            return self._cache.store(key, out, result, round(time.monotonic() - started, 3))
+
+    def _key(self, step: Step, done: Mapping[str, Entry]) -> str:
+        inputs = {name: self._hash(source, done) for name, source in step.inputs.items()}
+        return step_key(step.action, inputs, dict(step.params), versions_of(step.tools))
+
+    def _hash(self, source: Path | Ref, done: Mapping[str, Entry]) -> str:
+        if isinstance(source, Ref):
+            return done[source.step].hashes[source.file]
+        if source not in self._hashes:
+            self._hashes[source] = file_sha256(source)
+        return self._hashes[source]
+
+
+def _path(source: Path | Ref, done: Mapping[str, Entry]) -> Path:
+    return done[source.step].folder / source.file if isinstance(source, Ref) else source
+
+
+def versions_of(tools: Iterable[str]) -> dict[str, str]:
+    """Return the versions that decide a result: of the packages named, and of our own code as a hash."""
+    return {"edgesdk-converters": _code_digest(), **{tool: _version(tool) for tool in sorted(tools)}}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
+
+
+@functools.cache
+def _code_digest() -> str:
+    digest = hashlib.sha256()
+    for package in _CODE:
+        for source in sorted(files(package).iterdir(), key=lambda entry: entry.name):
+            if source.name.endswith(".py"):
+                digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    return digest.hexdigest()
