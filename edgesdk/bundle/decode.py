@@ -34,11 +34,19 @@ def encode_manifest(manifest: Manifest) -> bytes:
         ReleaseError: ``manifest-invalid``, ``manifest-critical``, ``bundle-path`` or ``bundle-limit``: whatever a
             reader would refuse, so that nothing is written that cannot be read.
     """
-    try:
-        data = canonical_json(manifest)
-    except (ValueError, RecursionError) as error:
-        raise ReleaseError("manifest-invalid", f"the manifest cannot be written as JSON: {error}") from error
+    data = _encode(manifest, "manifest-invalid", "manifest")
     decode_manifest(data)
+    return data
+
+
+def encode_release(index: ReleaseIndex) -> bytes:
+    """Return the one encoding of a release index: canonical JSON.
+
+    Raises:
+        ReleaseError: Whatever a reader would refuse, see `decode_release`.
+    """
+    data = _encode(index, "release-invalid", "release index")
+    decode_release(data)
     return data
 
 
@@ -96,6 +104,14 @@ def check_manifest(manifest: Manifest) -> None:
         raise ReleaseError("manifest-invalid", f"the contract {problem}")
     for problem in _binding_problems(manifest):
         raise ReleaseError("manifest-invalid", problem)
+
+
+def _encode(document: _Document, code: str, what: str) -> bytes:
+    try:
+        # There and back: where a float is declared, a caller's 1 becomes 1.0, as it will be for every reader.
+        return canonical_json(msgspec.convert(msgspec.to_builtins(document), type(document)))
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
+        raise ReleaseError(code, f"the {what} cannot be written: {error}") from error
 
 
 def _decode(data: bytes, kind: type[_Document], schema: str, code: str, what: str) -> _Document:

@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgesdk.bundle.archive import Bundle, open_bundle, sync_folder
-from edgesdk.bundle.decode import MAX_RELEASE_BYTES, decode_release
+from edgesdk.bundle.decode import MAX_RELEASE_BYTES, decode_release, encode_release
 from edgesdk.bundle.manifest import RELEASE_SCHEMA, Lineage, ReleaseIndex, VariantEntry
-from edgesdk.canonical import canonical_json
 from edgesdk.errors import ConfigError, ReleaseError
 
 RELEASE_NAME = "release.json"
@@ -72,10 +71,9 @@ def write_release(
         lineage=lineage,
         notes=notes,
     )
-    data = canonical_json(index)
-    decode_release(data)
+    data = encode_release(index)
     _write(folder / RELEASE_NAME, data)
-    return index
+    return decode_release(data)
 
 
 def read_index(path: Path) -> ReleaseIndex:
