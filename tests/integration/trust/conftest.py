@@ -25,6 +25,7 @@ from edgesdk.bundle.manifest import (
 )
 from edgesdk.bundle.release import write_release
 from edgesdk.contract import Binding, Bindings, Contract, TensorSpec
+from edgesdk.trust.change import Expiry
 from edgesdk.trust.client import UpdateClient
 from edgesdk.trust.fetcher import HttpFetcher
 from edgesdk.trust.keyring import KeyRing
@@ -186,8 +187,9 @@ class Repo:
 
 @pytest.fixture
 def new_repo(tmp_path: Path) -> Callable[..., Repo]:
-    def make(threshold: int = 1) -> Repo:
-        repo = Repo(tmp_path / "repo", tmp_path / "keys", tmp_path / "clients", Options(now=lambda: NOW))
+    def make(threshold: int = 1, expiry: Expiry | None = None) -> Repo:
+        options = Options(now=lambda: NOW, expiry=expiry or Expiry())
+        repo = Repo(tmp_path / "repo", tmp_path / "keys", tmp_path / "clients", options)
         init_repository(repo.path, repo.keys, threshold=threshold, options=repo.options)
         return repo
 
