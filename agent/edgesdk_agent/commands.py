@@ -19,7 +19,7 @@ Action = Callable[[Mapping[str, Any]], Answer]
 
 
 class LogTail(logging.Handler):
-    """Keeps the last lines of the log for the command `logs`. (No secret is ever logged.)"""
+    """Keeps the last lines of the log for the command `logs`; no secret is ever logged."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
