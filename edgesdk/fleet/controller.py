@@ -74,6 +74,7 @@ class Controller:
             host,
             port,
             CLIENT_ID,
+            username=CLIENT_ID,
             tls=files,
             clean_start=False,
             session_expiry=SESSION_S,
@@ -169,9 +170,17 @@ class Controller:
         except LinkError as error:
             log.warning("publishing stopped: %s", error)
         wait([handle.future for _, handle in sent], timeout=ACK_S)
-        done = [row for row, handle in sent if handle.future.done() and handle.future.exception() is None]
+        done = [row for row, handle in sent if _acknowledged(row, handle)]
         with self._registry.writing() as session:
             for row in done:
                 marked = update(DesiredRow).where(DesiredRow.device == row.device, DesiredRow.serial == row.serial)
                 session.execute(marked.values(published_serial=row.serial))
         return len(done) == len(rows)
+
+
+def _acknowledged(row: DesiredRow, handle: PublishHandle) -> bool:
+    if not handle.future.done():
+        return False
+    if error := handle.future.exception():
+        log.warning("what %s should run was not published: %s", row.device, error)
+    return error is None
