@@ -90,10 +90,10 @@ class EnrolRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """
 
     secret: Annotated[str, Meta(max_length=128)]
-    name: Annotated[str, Meta(max_length=64, pattern=r"^[A-Za-z0-9 ._-]*$")]
+    name: Annotated[str, Meta(max_length=64, pattern=r"^[A-Za-z0-9 ._-]*$(?!\n)")]
     csr_pem: Pem
     statement_public: Hex32
-    proof: Annotated[str, Meta(pattern=r"^[0-9a-f]{128}$")]
+    proof: Annotated[str, Meta(pattern=r"^[0-9a-f]{128}$(?!\n)")]
 
     def __repr__(self) -> str:
         return f"EnrolRequest(name={self.name!r}, token={token_id(self.secret)[:12]})"

@@ -38,7 +38,8 @@ PASSPHRASE_VARIABLE = "EDGE_KEY_PASSPHRASE"  # noqa: S105 - the name of a variab
 ENCRYPTED_MARK = b"BEGIN ENCRYPTED PRIVATE KEY"
 MAX_KEY_FILE = 64 * 1024  # bytes
 
-Hex32 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+# `$` alone lets a final newline pass, and one key could then have two key ids.
+Hex32 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
 
 
 class PublicKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"public_hex": "public"}):

@@ -22,6 +22,7 @@ from edgesdk.bundle.manifest import (
     DEPLOYMENT_KEYS_TARGET,
     MODEL_POLICY_SCHEMA,
     AnchorSet,
+    ModelName,
     ModelPolicy,
     bundle_target,
     policy_target,
@@ -176,21 +177,23 @@ def publish_model_policy(
         options: Expiry, time and writing.
 
     Raises:
-        ConfigError: ``argument-invalid`` without a reason.
+        ConfigError: ``argument-invalid`` without a reason, or if the model's name cannot be one.
         ReleaseError: ``release-invalid`` if the bundle has no truth set or is of another model.
         TrustError: As `publish_release`.
     """
     if not reason.strip():
         raise ConfigError("argument-invalid", "a policy changes only with a reason", hint="Pass --reason.")
+    try:
+        msgspec.convert(model, ModelName)
+    except msgspec.ValidationError as error:
+        raise ConfigError("argument-invalid", f"{model[:80]!r} is no model name: {error}") from error
     options = options or Options()
     with change(repo, KeyRing(keys, passphrase, options.write), options) as made:
         entry = None if anchor is None else _put_anchor(made, model, anchor, reason)
         old = made.read(policy_target(model))
         version = 1 if old is None else msgspec.json.decode(old, type=ModelPolicy).version + 1
         policy = ModelPolicy(schema=MODEL_POLICY_SCHEMA, model=model, version=version, anchor=entry, reason=reason)
-        data = canonical_json(policy)
-        msgspec.json.decode(data, type=ModelPolicy)  # a struct is validated when it is decoded
-        made.put(policy_target(model), data)
+        made.put(policy_target(model), canonical_json(policy))
         return _finish(made)
 
 

@@ -137,7 +137,7 @@ def make_bundle(
 
 @pytest.fixture
 def make_release(tmp_path: Path) -> Callable[..., Path]:
-    def make(release: str = "1.0.0", *, weight: bytes = b"w", built_at: str = "2026-11-23T10:00:00Z") -> Path:
+    def make(release: str = "1.0.0", *, weight: bytes = b"w", built_at: str = "2024-01-01T00:00:00Z") -> Path:
         folder = tmp_path / f"release-{release}-{weight.decode()}"
         folder.mkdir(exist_ok=True)
         bundle = make_bundle(folder / f"digits-{release}.edge", release=release, weight=weight)

@@ -137,3 +137,24 @@ def test_a_reader_at_any_moment_sees_a_whole_repository(repo, make_release, serv
 
     ACTIONS[name](repo, release, Options(now=repo.options.now, write=write))
     assert len(moments) >= 3
+
+
+def test_two_publishers_at_once_lose_nothing(repo, make_release, serve):
+    """The lock makes one wait for the other; both releases are listed afterwards."""
+    processes = [
+        FORK.Process(
+            target=publish_release,
+            args=(repo.path, repo.keys, make_release(version)),
+            kwargs={"options": repo.options},
+        )
+        for version in ("2.0.0", "3.0.0", "4.0.0")
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    client = repo.client(serve(repo.path).url)
+    assert client.refresh().timestamp == 5
+    for version in ("1.0.0", "2.0.0", "3.0.0", "4.0.0"):
+        assert client.target(f"models/digits/{version}/release.json")

@@ -211,6 +211,15 @@ def test_a_policy_names_its_anchor_and_its_reason(repo, serve, make_anchor):
         publish_model_policy(repo.path, repo.keys, "digits", anchor=None, reason=" ", options=repo.options)
 
 
+@pytest.mark.parametrize("model", ["../../etc", "", "Digits", "a/b"])
+def test_a_policy_is_for_a_model(repo, model):
+    """A name that is none cannot become a path."""
+    before = tree(repo.path)
+    with pytest.raises(ConfigError, match="argument-invalid"):
+        publish_model_policy(repo.path, repo.keys, model, anchor=None, reason="r", options=repo.options)
+    assert tree(repo.path) == before
+
+
 def test_an_anchor_must_judge_this_model(repo, make_anchor):
     """A bundle of another model, or one without a truth set, is no anchor."""
     for anchor in (make_anchor(model="other"), make_anchor(truth=False)):

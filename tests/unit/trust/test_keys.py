@@ -126,8 +126,9 @@ def test_a_public_key_must_carry_its_own_id():
     assert msgspec.to_builtins(good) == {"keyid": keyid_of("ab" * 32), "public": "ab" * 32}
     with pytest.raises(msgspec.ValidationError, match="does not belong"):
         msgspec.convert({"keyid": "0" * 64, "public": "ab" * 32}, PublicKey)
-    with pytest.raises(TrustError, match="key-invalid"):
-        public_key("short")
+    for wrong in ("short", "AB" * 32, "ab" * 32 + "\n", " " + "ab" * 32):
+        with pytest.raises(TrustError, match="key-invalid"):
+            public_key(wrong)
 
 
 def test_the_passphrase_comes_from_the_environment(monkeypatch):
