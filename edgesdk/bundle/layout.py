@@ -11,6 +11,9 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgesdk.bundle.manifest import FileEntry
+from edgesdk.errors import ReleaseError
+
 MANIFEST_NAME = "manifest.json"
 
 MAX_ENTRIES = 4096
@@ -20,6 +23,7 @@ MAX_BUNDLE_BYTES = (1 << 32) - 2  # no ZIP64: 2**32 - 1 is ZIP's mark for "see t
 ARTIFACT_ALIGNMENT = 4096
 OTHER_ALIGNMENT = 64
 
+_ALIGNED_ROLES = frozenset({"artifact", "external-data"})
 _LOCAL = struct.Struct("<4s5H3I2H")
 _CENTRAL = struct.Struct("<4s6H3I5H2I")
 _END = struct.Struct("<4s4H2IH")
@@ -116,6 +120,23 @@ def layout(entries: Sequence[Entry]) -> Layout:
         msg = f"the bundle would have {found.size} bytes; {MAX_BUNDLE_BYTES} is the most"
         raise ValueError(msg)
     return found
+
+
+def place_entries(entries: Sequence[Entry]) -> Layout:
+    """Return `layout` of the entries.
+
+    Raises:
+        ReleaseError: ``bundle-limit``.
+    """
+    try:
+        return layout(entries)
+    except ValueError as error:
+        raise ReleaseError("bundle-limit", str(error)) from error
+
+
+def role_alignment(listed: FileEntry | None) -> int:
+    """Return the alignment of a file by its role in the manifest; None is the manifest itself."""
+    return ARTIFACT_ALIGNMENT if listed is not None and listed.role in _ALIGNED_ROLES else OTHER_ALIGNMENT
 
 
 def parse_end(data: bytes) -> tuple[int, int, int]:

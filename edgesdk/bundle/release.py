@@ -6,13 +6,12 @@ DIR/MODEL-RELEASE-VARIANT.edge     one bundle per variant
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from edgesdk.bundle.archive import Bundle, open_bundle, sync_folder
+from edgesdk.bundle.archive import Bundle, open_bundle
 from edgesdk.bundle.decode import MAX_RELEASE_BYTES, decode_release, encode_release
+from edgesdk.bundle.durable import atomic_file
 from edgesdk.bundle.manifest import RELEASE_SCHEMA, Lineage, ReleaseIndex, VariantEntry
 from edgesdk.errors import ConfigError, ReleaseError
 
@@ -72,7 +71,8 @@ def write_release(
         notes=notes,
     )
     data = encode_release(index)
-    _write(folder / RELEASE_NAME, data)
+    with atomic_file(folder / RELEASE_NAME) as out:
+        out.write(data)
     return decode_release(data)
 
 
@@ -130,18 +130,3 @@ def _check(entry: VariantEntry, bundle: Bundle, index: ReleaseIndex) -> None:
     expected = (index.model, index.release, index.contract_version, entry.variant, entry.target)
     if found != expected or manifest.requirements != entry.requirements:
         raise ReleaseError("release-invalid", f"{entry.bundle} is {found}, the release index says {expected}")
-
-
-def _write(path: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(data)
-            out.flush()
-            os.fchmod(out.fileno(), 0o644)
-            os.fsync(out.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
