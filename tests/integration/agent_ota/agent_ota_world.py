@@ -15,12 +15,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
-from edgesdk.bundle.manifest import ReleaseIndex, Requirements, RuntimeRequirement, VariantEntry
-from edgesdk.errors import DeploymentError, ReleaseError, TrustError
-from edgesdk.generation import TrialPolicy, generation_dir, generation_id, read_slots
-from edgesdk.protocol.evidence import Counters, Evidence
-from edgesdk.protocol.messages import Desired, DesiredModel, MinTuf, Reason
-from edgesdk.targets.matching import Capabilities, InstalledRuntime
 from edgesdk_agent.ota.backoff import Backoff
 from edgesdk_agent.ota.download import Downloader
 from edgesdk_agent.ota.updater import Updater
@@ -29,13 +23,20 @@ from edgesdk_agent.store.disk import Reserve
 from edgesdk_agent.store.records import StatementDraft
 from edgesdk_agent.store.state import StateDb
 from edgesdk_agent.workers.messages import (
-    JudgeNewcomer,
     Judgement,
+    JudgeNewcomer,
     Offer,
     TargetFile,
     VerifiedBundle,
     VerifyBundle,
 )
+
+from edgesdk.bundle.manifest import ReleaseIndex, Requirements, RuntimeRequirement, VariantEntry
+from edgesdk.errors import DeploymentError, ReleaseError, TrustError
+from edgesdk.generation import TrialPolicy, generation_dir, generation_id, read_slots
+from edgesdk.protocol.evidence import Counters, Evidence
+from edgesdk.protocol.messages import Desired, DesiredModel, MinTuf, Reason
+from edgesdk.targets.matching import Capabilities, InstalledRuntime
 
 MODEL = "wearable"
 POLICY = TrialPolicy(min_seconds=1, max_seconds=100, min_calls=10, max_bad_rate=0.01)
@@ -79,7 +80,7 @@ class RangeServer:
 
     def _handler(world) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - `self` is the handler's below
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802 - the name that the standard library calls
+            def do_GET(self) -> None:
                 wanted = self.headers.get("Range")
                 world.requests.append((self.path, wanted))
                 data = world.files.get(self.path)

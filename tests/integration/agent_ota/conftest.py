@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # the child processes of these tests import the same world
 
-from agent_ota_world import RangeServer, World  # noqa: E402 - needs the line above
+from agent_ota_world import RangeServer, World
 
 
 @pytest.fixture
