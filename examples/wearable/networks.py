@@ -23,6 +23,8 @@ class Recipe:
         dropout: Share of features dropped before the last layer.
         epochs: Passes over the training windows.
         smoothing: Label smoothing.
+        weight_limit: Largest absolute filter weight while training; None for no limit.
+        activation_limit: Where the activations are cut off; None for no limit.
         rotation_deg: Standard deviation of a random rotation of the watch on the wrist; 0 for no augmentation.
         speed: Standard deviation of the logarithm of a random gain on the angular velocities.
     """
@@ -32,6 +34,8 @@ class Recipe:
     dropout: float
     epochs: int
     smoothing: float = 0.0
+    weight_limit: float | None = None
+    activation_limit: float | None = None
     rotation_deg: float = 0.0
     speed: float = 0.0
 
@@ -102,15 +106,27 @@ def augment(x: NDArray[np.float32], recipe: Recipe, random: np.random.Generator)
     return np.concatenate([x[..., :3] @ turned, x[..., 3:] @ turned * gain], axis=-1).astype(np.float32)
 
 
+class _Limit(keras.constraints.Constraint):
+    """Cut weights off at a limit after each step of the training."""
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+
+    def __call__(self, weights: keras.KerasTensor) -> keras.KerasTensor:
+        return ops.clip(weights, -self._limit, self._limit)
+
+
 def _trunk(recipe: Recipe, *, folded: bool) -> keras.Model:
     # Convolutions over time are written as two-dimensional ones of width 1: the form that every converter knows best.
     signal = keras.Input((None, len(CHANNELS)))
     features = layers.Reshape((-1, 1, len(CHANNELS)))(signal)
     for width, kernel in zip(recipe.widths, recipe.kernels, strict=True):
-        features = layers.Conv2D(width, (kernel, 1), padding="same", use_bias=folded)(features)
+        limit = _Limit(recipe.weight_limit) if recipe.weight_limit and not folded else None
+        convolution = layers.Conv2D(width, (kernel, 1), padding="same", use_bias=folded, kernel_constraint=limit)
+        features = convolution(features)
         if not folded:
             features = layers.BatchNormalization()(features)
-        features = layers.ReLU()(features)
+        features = layers.ReLU(max_value=recipe.activation_limit)(features)
         features = layers.MaxPooling2D((2, 1))(features)
     features = layers.GlobalAveragePooling2D()(features)
     if not folded:

@@ -33,7 +33,7 @@ IR_VERSION = 8
 TOLERANCE = 1e-4
 SELECTION_SUBJECTS = (2, 5, 6)
 
-V1 = Recipe(widths=(24, 32, 48), kernels=(7, 5, 5), dropout=0.2, epochs=12)
+V1 = Recipe(widths=(24, 32, 48), kernels=(7, 5, 5), dropout=0.2, epochs=12, weight_limit=0.02, activation_limit=1.0)
 WIDER = Recipe(widths=(24, 32, 48, 64), kernels=(5, 5, 5, 3), dropout=0.3, epochs=14)
 V2 = Recipe(
     widths=(24, 32, 48, 64),

@@ -42,12 +42,14 @@ def paired_products(
     reach_up = HIGHEST_ACTIVATION * (np.maximum(even, 0) + np.maximum(odd, 0))
     reach_down = HIGHEST_ACTIVATION * (np.minimum(even, 0) + np.minimum(odd, 0))
     saturated = 0
-    for pair, column in np.argwhere((reach_up > INT16_HIGH) | (reach_down < INT16_LOW)):
+    risky = (reach_up > INT16_HIGH) | (reach_down < INT16_LOW)
+    for pair in np.flatnonzero(risky.any(axis=1)):
         # Only pairs of two large weights get here, so the odd row exists.
-        sums = rows[:, 2 * pair] * even[pair, column] + rows[:, 2 * pair + 1] * odd[pair, column]
-        excess = sums - np.clip(sums, INT16_LOW, INT16_HIGH)
+        chosen = np.flatnonzero(risky[pair])
+        sums = np.outer(rows[:, 2 * pair], even[pair, chosen]) + np.outer(rows[:, 2 * pair + 1], odd[pair, chosen])
+        excess: NDArray[np.int32] = sums - np.clip(sums, INT16_LOW, INT16_HIGH)
         saturated += int(np.count_nonzero(excess))
-        exact[:, column] -= excess
+        exact[:, chosen] -= excess
     return exact, saturated, pairs
 
 

@@ -31,7 +31,7 @@ def answers(model: str, x):
     return np.concatenate([session.run(None, {"window": window[None]})[0] for window in x])
 
 
-@pytest.mark.parametrize(("model", "accuracy"), [("v1", 0.8610), ("v2", 0.8871), ("v3", 0.2770), ("v4", 0.8813)])
+@pytest.mark.parametrize(("model", "accuracy"), [("v1", 0.8430), ("v2", 0.8871), ("v3", 0.2770), ("v4", 0.8813)])
 def test_held_out_accuracy_is_the_one_in_the_readme(sets, model, accuracy):
     """The figures of the README are reproduced from the committed files, within one window in five hundred."""
     x, y = sets["held-out"]
