@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import msgspec
 from securesystemslib.signer import CryptoSigner
@@ -25,9 +25,8 @@ from edgesdk.errors import TrustError
 from edgesdk.trust.files import make_folder, write_atomic
 from edgesdk.trust.keyring import KeyRing
 from edgesdk.trust.keys import PublicKey, tuf_key
-from edgesdk.trust.metadata import METADATA, TARGETS, Current, load_current, root_path
+from edgesdk.trust.metadata import METADATA, TARGETS, Current, Role, load_current, root_path
 
-Role = Literal["root", "targets", "snapshot", "timestamp"]
 S = TypeVar("S", Root, Targets, Snapshot, Timestamp)
 SHA256 = ["sha256"]
 LOCK = ".lock"

@@ -23,9 +23,8 @@ from edgesdk.protocol.messages import MinTuf
 from edgesdk.trust.fetcher import HttpFetcher
 from edgesdk.trust.files import make_folder, sync_file, sync_folder
 from edgesdk.trust.mapping import tuf_errors
+from edgesdk.trust.metadata import METADATA, TARGETS
 
-METADATA = "metadata"
-TARGETS = "targets"
 _NOT_FOUND = 404
 _LIMITS = UpdaterConfig(
     max_root_rotations=256,

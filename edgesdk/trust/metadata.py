@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, Literal, TypeVar
 
 from tuf.api.metadata import Metadata, Root, Signed, Snapshot, Targets, Timestamp
 
@@ -17,7 +17,8 @@ from edgesdk.trust.mapping import tuf_errors
 
 METADATA = "metadata"
 TARGETS = "targets"
-ROLES = ("root", "targets", "snapshot", "timestamp")
+Role = Literal["root", "targets", "snapshot", "timestamp"]
+ROLES: Final[tuple[Role, ...]] = ("root", "targets", "snapshot", "timestamp")
 
 S = TypeVar("S", Root, Targets, Snapshot, Timestamp)
 

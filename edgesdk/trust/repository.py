@@ -37,7 +37,6 @@ from edgesdk.trust.change import (
     Change,
     Options,
     Published,
-    Role,
     change,
     locked,
     replace_keys,
@@ -47,7 +46,7 @@ from edgesdk.trust.change import (
 from edgesdk.trust.deployment import DEPLOYMENT_SCHEMA, DeploymentKeys, decode_deployment_keys
 from edgesdk.trust.keyring import KeyRing
 from edgesdk.trust.keys import PublicKey
-from edgesdk.trust.metadata import METADATA, load_root, root_path
+from edgesdk.trust.metadata import METADATA, ROLES, Role, load_root, root_path
 
 __all__ = [
     "Options",
@@ -64,7 +63,6 @@ __all__ = [
 ]
 
 KeyFolders = Path | Sequence[Path]
-ROLES: Final[tuple[Role, ...]] = ("root", "targets", "snapshot", "timestamp")
 PEOPLE: Final[tuple[Role, ...]] = ("root", "targets")  # the roles that a threshold of people signs
 MAX_THRESHOLD = 8
 SKEW = timedelta(days=1)
