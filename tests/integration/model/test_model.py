@@ -290,6 +290,25 @@ def test_kill_9_of_an_app_lets_its_generation_go(store: Path, serve: Serve, ear:
     assert {"closed", "load-failed"}.isdisjoint(said.kind for said in ear.heard)
 
 
+CRASHING = APP.replace(
+    "model = Model",
+    "import edgesdk.app.follower as f; f.load_generation = lambda *a, **k: os.kill(os.getpid(), 9); Model",
+)
+
+
+def test_a_generation_that_crashes_the_app_leaves_loading_unpaired(store: Path, serve: Serve, ear: Any) -> None:
+    """What was said before loading is heard although the process died: so the agent knows who killed it."""
+    generation = serve("1.0.0")
+    done = subprocess.run([sys.executable, "-c", CRASHING, str(store), "end"], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert ear.until(lambda said: said.kind == "loading").generation == generation.generation
+    serve("1.1.0")
+    with Model("tiny", store=store):
+        pass
+    ear.until(lambda said: said.kind == "closed")
+    assert [said.kind for said in ear.heard if said.generation == generation.generation] == ["loading"]
+
+
 def test_a_forked_child_is_a_session_of_its_own(store: Path, serve: Serve, ear: Any) -> None:
     """After a fork the child follows and counts for itself, under its own process id."""
     serve("1.0.0")

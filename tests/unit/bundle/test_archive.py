@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import random
@@ -21,7 +22,7 @@ from edgesdk.bundle.archive import BundleFile, file_entry, open_bundle, repack, 
 from edgesdk.bundle.decode import encode_manifest
 from edgesdk.bundle.layout import Entry, layout
 from edgesdk.bundle.manifest import Manifest
-from edgesdk.errors import ConfigError, ReleaseError
+from edgesdk.errors import ConfigError, DeploymentError, ReleaseError
 
 FILES = {"model.tflite": b"\x1c\0\0\0TFL3" + bytes(5000), "golden/x.npy": b"x" * 77, "labels.txt": b""}
 Rewrite = Callable[[bytes], Path]
@@ -102,6 +103,18 @@ def test_extract_refuses_a_folder_that_is_not_empty(tmp_path: Path, written: Bun
     (tmp_path / "full" / "old").touch()
     with open_bundle(written.path) as bundle, pytest.raises(ConfigError, match="not empty"):
         bundle.extract(tmp_path / "full")
+
+
+def test_a_full_disk_is_said(tmp_path: Path, written: BundleFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No space while unpacking is the device's trouble, not the bundle's."""
+
+    def full(_handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with open_bundle(written.path) as bundle, pytest.raises(DeploymentError) as caught:
+        bundle.extract(tmp_path / "unpacked")
+    assert caught.value.code == "disk-full"
 
 
 def test_every_single_flipped_byte_is_refused(written: BundleFile, rewrite: Rewrite) -> None:
