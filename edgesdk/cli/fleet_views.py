@@ -50,7 +50,7 @@ def devices_table(devices: list[dict[str, Any]]) -> None:
                 _plain(said.get("good_release") or "-"),
                 asked.get("release") or "-",
                 f"{age(said['age_seconds'])} ago" if said else "-",
-                _plain((said.get("reason") or {}).get("code", "")),
+                _plain((said.get("reason") or {}).get("code", "")) or ("ahead of this hub" if device["ahead"] else ""),
             )
     _print(table)
 

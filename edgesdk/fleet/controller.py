@@ -140,7 +140,6 @@ class Controller:
         if self._resync.is_set() and self._link.online:
             self._resync.clear()
             self._link.subscribe(topics.every_up("state", fleet=self._operations.fleet))
-        self._operations.desk.overtake()
         while self._operations.advance():
             pass
         if self._link.online:

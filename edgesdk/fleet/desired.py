@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import msgspec
 from securesystemslib.signer import CryptoSigner
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from edgesdk.canonical import canonical_json
@@ -25,8 +24,9 @@ ABSURD = 2**62
 def next_serial(last: int, reported: int, now: int) -> int:
     """Return the serial of a new desired document: above the hub's last, above the device's, at least the time.
 
-    A hub restored from a backup so starts above what its devices have seen. An absurd report is not followed: the
-    device, if it really accepted such a document, starts anew once the deployment key is rotated.
+    A hub restored from a backup so starts above what its devices have seen, with the next thing an operator asks
+    for; it does not by itself take a fleet back to what the backup knew. An absurd report is not followed: the device,
+    if it really accepted such a document, starts anew once the deployment key is rotated.
 
     Args:
         last: The hub's last serial for this device; 0: none.
@@ -75,22 +75,6 @@ class Desk:
             session.add(row)
         row.serial, row.document = document.serial, canonical_json(document).decode()
         row.envelope = msgspec.json.encode(sign_document(DESIRED_TYPE, document, self._signer)).decode()
-
-    def overtake(self) -> int:
-        """Sign again, above their serials, what devices would refuse as replayed (this hub's database is a backup).
-
-        Returns:
-            How many devices were behind.
-        """
-        behind = select(DesiredRow.device).join(Device, Device.id == DesiredRow.device)
-        behind = behind.where(Device.reported_serial > DesiredRow.serial, Device.reported_serial < ABSURD)
-        with self._registry.reading() as session:
-            devices = session.scalars(behind).all()
-        for device in devices:
-            with self._registry.writing() as session:
-                self.restate(session, device, {})
-                self._registry.audit(session, "hub", "desired.overtake", device)
-        return len(devices)
 
     def _min_tuf(self, row: DesiredRow | None) -> MinTuf:
         try:

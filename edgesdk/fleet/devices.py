@@ -186,6 +186,8 @@ def _describe(row: Device, desired: DesiredRow | None, said: Any, now: int) -> d
         "serial": asked.serial if asked else 0,
         "published": desired is not None and desired.published_serial == desired.serial,
         "reported_serial": row.reported_serial,
+        # It obeys a later document than this database knows: the database is a backup, see docs/operators.md.
+        "ahead": row.reported_serial > (asked.serial if asked else 0),
     }
 
 

@@ -27,7 +27,7 @@ from edgesdk.bundle.manifest import (
     release_target,
 )
 from edgesdk.canonical import canonical_json
-from edgesdk.clock import SystemClock, rfc3339
+from edgesdk.clock import Clock, SystemClock, rfc3339
 from edgesdk.fleet.client import HubClient
 from edgesdk.fleet.controller import broker_link
 from edgesdk.fleet.folder import HubFolder, Running
@@ -167,8 +167,8 @@ def start_hub(site: Site) -> Iterator[Callable[..., LiveHub]]:
     """Start hubs on the site; they stop with the test."""
     started: list[LiveHub] = []
 
-    def start(**options: Any) -> LiveHub:
-        hub = Hub(site.folder, Options(repo=site.repo, **({"broker": "devbroker"} | options)))
+    def start(*, clock: Clock | None = None, **options: Any) -> LiveHub:
+        hub = Hub(site.folder, Options(repo=site.repo, **({"broker": "devbroker"} | options)), clock=clock)
         running = hub.start()
         ca = Path(running.ca) if running.ca else None
         token = site.folder.admin_token()
@@ -326,7 +326,7 @@ def enrol_over_http(running: LiveHub, token: Token, folder: Path, name: str) -> 
 
 @pytest.fixture
 def edge() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start the command `edge` as a user would; what still runs at the end is killed."""
+    """Start the command `edge` as a user would; what still runs at the end is terminated, with its broker."""
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
@@ -335,8 +335,8 @@ def edge() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
     yield start
     for process in started:
-        process.kill()
-        process.communicate()
+        process.terminate()
+        process.communicate(timeout=WAIT)
 
 
 def _edge(*arguments: str, **environment: str) -> subprocess.Popen[str]:
