@@ -23,7 +23,9 @@ from typing import Any
 from edgesdk.errors import EdgeError, ReleaseError, error_from_dict
 
 PROGRESS_FD = "EDGESDK_CHILD_PROGRESS_FD"
-LAST_WORDS = 1500
+LOG_TAIL = 16_384
+LAST_LINES = 4
+LINE_LENGTH = 300
 Progress = Callable[[int, int], None]
 """Called with (done, total) of whatever a step counts."""
 
@@ -163,13 +165,18 @@ def _answer(task: Task, status: int, answer: Path, log: Path) -> Any:
 
 
 def _words(log: Path) -> str:
-    text = log.read_bytes()[-LAST_WORDS:].decode(errors="replace")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return f"; its last words: {' | '.join(lines[-8:])}" if lines else ""
+    """Return the end of what the tool said, and where Python's own account of a crash begins."""
+    said, crash, account = log.read_bytes()[-LOG_TAIL:].decode(errors="replace").partition("Fatal Python error")
+    lines = [*_lines(said)[-LAST_LINES:], *_lines(crash + account)[:LAST_LINES]]
+    return f"; its last words: {' | '.join(line[:LINE_LENGTH] for line in lines)}" if lines else ""
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def describe_failure(error: BaseException) -> dict[str, Any]:
     """Return the answer by which a child reports that its action raised."""
     if isinstance(error, EdgeError):
         return {"error": error.to_dict()}
-    return {"failure": f"{type(error).__name__}: {error}"[:LAST_WORDS]}
+    return {"failure": f"{type(error).__name__}: {error}"[: LAST_LINES * LINE_LENGTH]}

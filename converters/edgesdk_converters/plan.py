@@ -29,7 +29,7 @@ PACKAGES: dict[Format, tuple[str, ...]] = {
     "onnx": ("onnxruntime", "onnxruntime-gpu"),
 }
 KERAS_OPSET = 17
-SATURATION_SAMPLES = 1000
+SATURATION_SAMPLES = 400
 Action = Callable[[Call], Any]
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -53,28 +53,28 @@ class TerminalProgress:
         self._bars.update(self._tasks[step.name], description=f"{step.name} ({note})", completed=1, total=1)
 
 
-def summary(conversion: Conversion) -> Table:
-    """Return the variants and their figures as a table."""
+def summary(conversion: Conversion) -> Group:
+    """Return the variants and their figures as a table, and where they were judged."""
     table = Table(box=None, pad_edge=False)
-    for heading in ("variant", "kB", "of float", "metric", "value", "float", "difference (95 %)", "judged in"):
-        right = heading in {"kB", "of float"}
-        table.add_column(heading, justify="right" if right else "left", overflow="fold", no_wrap=heading == "variant")
+    for heading in ("variant", "kB", "judged", "float", "change in points (95 %)"):
+        table.add_column(heading, justify="right" if heading == "kB" else "left", no_wrap=True)
+    places: dict[str, None] = {}
     for variant in conversion.report["variants"]:
-        size, source = variant["artifact_size"], variant["source_size"]
-        table.add_row(variant["variant"], f"{size / 1000:.1f}", f"{size / source:.0%}", *_figures(variant))
-    return table
+        table.add_row(variant["variant"], f"{variant['artifact_size'] / 1000:.1f}", *_figures(variant, places))
+    return Group(table, *places)
 
 
-def _figures(variant: dict[str, object]) -> tuple[str, ...]:
+def _figures(variant: dict[str, Any], places: dict[str, None]) -> tuple[str, ...]:
     evaluation = variant.get("evaluation")
-    if not isinstance(evaluation, dict):
-        return ("not judged", "", "", "", "")
+    if evaluation is None:
+        return ("no", "", "")
     low, high = evaluation["interval"]
-    place = "" if evaluation["on_target"] else f" on {evaluation['measured_on']}, not the target"
+    mark = "" if evaluation["on_target"] else "*"
+    places[f"{evaluation['metric']} on {evaluation['samples']} samples in {evaluation['runtime']}"] = None
+    if mark:
+        places[f"* measured on {evaluation['measured_on']}, not on the target"] = None
     return (
-        evaluation["metric"],
-        f"{evaluation['value']:.4f}",
+        f"{evaluation['value']:.4f}{mark}",
         f"{evaluation['source_value']:.4f}",
-        f"{evaluation['difference']:+.4f} ({low:+.4f} to {high:+.4f})",
-        f"{evaluation['runtime']}{place}",
+        f"{100 * evaluation['difference']:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})",
     )

@@ -1,0 +1,22 @@
+"""What `edge convert --help` costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+HEAVY = ("numpy", "tensorflow", "keras", "onnx", "onnxruntime", "ai_edge_litert", "litert_quantizer", "cryptography")
+
+
+def test_help_imports_nothing_heavy():
+    """`edge convert --help` answers without importing numpy, TensorFlow, onnx or a runtime."""
+    code = (
+        "import sys\n"
+        "from edgesdk.cli.main import edge, run\n"
+        "status = run(edge, ['convert', '--help'], name='edge')\n"
+        f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)\n"
+        "sys.exit(status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+    assert "--calibration" in done.stdout
