@@ -333,6 +333,10 @@ CODES: dict[str, CodeInfo] = {
             "config-unknown-key": ("A configuration file has a key that is not known.", "Correct its spelling."),
             "file-missing": ("A file that was named does not exist.", "Check the path."),
             "file-exists": ("A file or folder that would be written exists.", "Choose another, or remove it."),
+            "folder-unwritable": (
+                "A file or folder cannot be read or written.",
+                "Check its owner, its mode and the disk; the message names it.",
+            ),
             "argument-invalid": ("A command-line argument is not usable.", "See the command's --help."),
             "dependency-missing": ("A program or package that this needs is not installed.", "Install it."),
             "insecure-bind": (
