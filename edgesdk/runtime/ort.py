@@ -36,6 +36,8 @@ class OrtBackend:
             session = onnxruntime.InferenceSession(path, _settings(onnxruntime, options), providers=providers)
             self.inputs = tuple(_raw(node, position) for position, node in enumerate(session.get_inputs()))
             self.outputs = tuple(_raw(node, position) for position, node in enumerate(session.get_outputs()))
+        except MemoryError:
+            raise
         except Exception as error:  # onnxruntime has no common base for its errors
             raise ReleaseError("artifact-unloadable", f"{self.title} cannot load the artifact: {error}") from error
         # A provider whose libraries are missing is left out without a word.
@@ -51,7 +53,9 @@ class OrtBackend:
             outputs: list[NDArray[Any]] = self._run(
                 self._output_names, dict(zip(self._input_names, inputs, strict=True))
             )
-        except Exception as error:  # onnxruntime has no common base for its errors
+        except MemoryError:
+            raise
+        except Exception as error:  # as above
             raise ReleaseError("inference-failed", f"{self.title} could not run the artifact: {error}") from error
         return outputs
 

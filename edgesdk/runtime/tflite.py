@@ -75,7 +75,7 @@ class TfliteBackend:
     def _new(self) -> _Interpreter:
         try:
             made = _Interpreter(self._interpreter_class(model_content=self._artifact, num_threads=self._threads))
-        except (RuntimeError, ValueError, SystemError, MemoryError) as error:
+        except (RuntimeError, ValueError, SystemError) as error:
             raise ReleaseError("artifact-unloadable", f"{self.title} cannot load the artifact: {error}") from error
         self._width += 1
         return made
