@@ -8,6 +8,7 @@ then on the new one, and a run that was killed leaves at most files that nothing
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from tuf.api.exceptions import LengthOrHashMismatchError
 from tuf.api.metadata import Metadata, MetaFile, Root, Signed, Snapshot, TargetFile, Targets, Timestamp
 
 from edgesdk.clock import SystemClock, rfc3339
-from edgesdk.errors import TrustError
+from edgesdk.errors import ConfigError, DeploymentError, TrustError
 from edgesdk.trust.files import make_folder, write_atomic
 from edgesdk.trust.keyring import KeyRing
 from edgesdk.trust.keys import PublicKey, tuf_key
@@ -211,11 +212,28 @@ def change(repo: Path, ring: KeyRing, options: Options) -> Iterator[Change]:
 
 @contextlib.contextmanager
 def locked(repo: Path) -> Iterator[None]:
-    """Let one process at a time change a repository; the lock ends with the process."""
-    make_folder(repo / METADATA)
-    with (repo / LOCK).open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    """Let one process at a time change a repository; the lock ends with the process.
+
+    Raises:
+        DeploymentError: ``disk-full``.
+        ConfigError: ``folder-unwritable``.
+    """
+    with _disk_errors(repo):
+        make_folder(repo / METADATA)
+        with (repo / LOCK).open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+@contextlib.contextmanager
+def _disk_errors(repo: Path) -> Iterator[None]:
+    """Name what the disk refused; whatever was written before is completed by the next run."""
+    try:
         yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise DeploymentError("disk-full", f"publishing to {repo} stopped: {error}") from error
+        raise ConfigError("folder-unwritable", f"publishing to {repo} stopped: {error}") from error
 
 
 def sign(role: Role, signed: S, signers: Sequence[CryptoSigner], options: Options) -> bytes:

@@ -5,6 +5,7 @@ After each kill a client sees the old or the new repository, whole, and running 
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 from securesystemslib.signer import CryptoSigner
 
+from edgesdk.errors import EdgeError
 from edgesdk.trust.client import UpdateClient
 from edgesdk.trust.files import write_atomic
 from edgesdk.trust.keys import public_key_of
@@ -117,6 +119,35 @@ def test_a_killed_init_is_completed_by_the_next(tmp_path, serve, repo):
     assert client.target("trust/deployment.json")
     refresh(path, keys, options=repo.options)
     assert client.refresh().timestamp == 2
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, "disk-full"), (errno.EACCES, "folder-unwritable")])
+def test_a_disk_that_refuses_is_named(repo, make_release, serve, number, code):
+    """A full or read-only disk at each write: one clear error, a whole repository, and the next run completes it."""
+    release = make_release("2.0.0")
+    client = repo.client(serve(repo.path).url)
+    failures = 0
+
+    def publish(whole: int) -> None:
+        left = iter(range(whole))
+
+        def write(path: Path, content: bytes | Path) -> None:
+            if next(left, None) is None:
+                raise OSError(number, os.strerror(number), str(path))
+            write_atomic(path, content)
+
+        publish_release(repo.path, repo.keys, release, options=Options(now=repo.options.now, write=write))
+
+    for whole in range(10):
+        try:
+            publish(whole)
+        except EdgeError as error:
+            failures += 1
+            assert error.code == code
+            assert client.refresh().timestamp in {2, 3}
+            assert client.read_target(OLD, 100_000)
+    assert failures >= 3
+    assert client.refresh().timestamp == 3
 
 
 @pytest.mark.parametrize("name", ACTIONS)

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from edgesdk.cli.main import edge as command
+from edgesdk.cli.main import run
 from edgesdk.trust.repository import init_repository
 
 KEY = "ab" * 32
@@ -89,23 +91,23 @@ def test_a_wrong_passphrase_shows_no_secret(edge, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "exit_code"),
+    ("arguments", "code"),
     [
-        (("publish", "nowhere", "--repo", "r"), "file-missing", 2),
-        (("refresh", "--repo", "nowhere"), "file-missing", 2),
-        (("rotate", "king", "--repo", "r"), "argument-invalid", 2),
-        (("refresh", "--repo", "r", "--role", "root"), "argument-invalid", 2),
-        (("policy", "digits", "--repo", "r", "--reason", "x"), "argument-invalid", 2),
-        (("deployment-keys", "nokey", "--repo", "r"), "file-missing", 2),
-        (("init", "r", "--no-passphrase"), "file-exists", 2),
+        (("publish", "nowhere", "--repo", "r"), "file-missing"),
+        (("refresh", "--repo", "nowhere"), "file-missing"),
+        (("rotate", "king", "--repo", "r"), "argument-invalid"),
+        (("refresh", "--repo", "r", "--role", "root"), "argument-invalid"),
+        (("policy", "digits", "--repo", "r", "--reason", "x"), "argument-invalid"),
+        (("deployment-keys", "nokey", "--repo", "r"), "file-missing"),
+        (("init", "r", "--no-passphrase"), "file-exists"),
     ],
 )
-def test_mistakes_have_one_clear_error(edge, tmp_path, arguments, code, exit_code):
-    """Each ends in one JSON error with its code and what to do, and never in a traceback."""
+def test_mistakes_have_one_clear_error(tmp_path, monkeypatch, capsys, arguments, code):
+    """Each ends with exit code 2 and one JSON error with its code and what to do."""
     init_repository(tmp_path / "r", tmp_path / "r-keys")
-    done = edge("repo", *arguments, "--json")
-    assert done.returncode == exit_code
-    error = json.loads(done.stderr.strip().splitlines()[-1])["error"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EDGE_KEY_PASSPHRASE", raising=False)
+    assert run(command, ["repo", *arguments, "--json"], name="edge") == 2
+    error = json.loads(capsys.readouterr().err.strip().splitlines()[-1])["error"]
     assert error["code"] == code
     assert error["hint"]
-    assert "Traceback" not in done.stderr
