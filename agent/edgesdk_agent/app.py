@@ -41,6 +41,8 @@ from edgesdk_agent.workers.client import ChildWorkers
 from edgesdk_agent.workers.messages import JudgeNewcomer, Repository, VerifiedDesired
 
 WILL_DELAY_S = 5
+SESSION_S = 30
+"""The broker keeps the session this long, so that a short break of the network is no change of presence."""
 BENCHMARK_S = 60.0
 
 
@@ -239,6 +241,7 @@ def _link(config: AgentConfig, paths: Paths, identity: Identity, supervisor: Sup
         tls=tls,
         will=Message(topic=up(identity.fleet, identity.device, "presence"), payload=will, qos=1, retain=True),
         will_delay=WILL_DELAY_S,
+        session_expiry=SESSION_S,
         window=config.telemetry.window,
         on_message=supervisor.received,
         on_state=supervisor.link_changed,
