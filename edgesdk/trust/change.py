@@ -204,6 +204,8 @@ def change(repo: Path, ring: KeyRing, options: Options) -> Iterator[Change]:
         TrustError: If it does not verify, or is older than what was published before (``tuf-rollback``).
     """
     pinned = ring.trusted_root()
+    if not (repo / METADATA).is_dir():
+        raise ConfigError("file-missing", f"{repo} is no repository", hint="Make it: `edge repo init`.")
     with locked(repo):
         current = load_current(repo, pinned)
         ring.check_seen(current.versions())

@@ -269,6 +269,13 @@ def test_an_old_key_signs_nothing_after_rotation(repo, make_release):
     assert list(newest.signatures) == repo.keyids("targets")
 
 
+def test_a_repository_that_is_not_there_is_not_made(repo, tmp_path):
+    """A mistyped folder is named and not created."""
+    with pytest.raises(ConfigError, match="file-missing"):
+        refresh(tmp_path / "mistyped", repo.keys, options=repo.options)
+    assert not (tmp_path / "mistyped").exists()
+
+
 def test_keys_never_reach_the_repository(repo):
     """No file that is served holds a private key."""
     assert not [name for name, data in tree(repo.path).items() if b"PRIVATE" in data]
