@@ -21,6 +21,8 @@ from edgesdk.errors import ConfigError
 log = logging.getLogger(__name__)
 
 READ_SIZE = 64 * 1024
+BACKLOG = 4096
+"""Connections that may wait to be accepted: a fleet that comes back at once is not turned away."""
 MAX_UNSENT = 8 * 1024 * 1024
 """Bytes that may wait for a slow reader; beyond, its messages of QoS 0 are dropped and counted."""
 
@@ -82,7 +84,7 @@ class DevBroker:
             ConfigError: ``port-in-use``.
         """
         try:
-            self._server = await asyncio.start_server(self._serve, self.host, self.port)
+            self._server = await asyncio.start_server(self._serve, self.host, self.port, backlog=BACKLOG)
         except OSError as error:
             raise ConfigError("port-in-use", f"cannot listen on {self.host}:{self.port}: {error.strerror}") from error
         self.port = self._server.sockets[0].getsockname()[1]

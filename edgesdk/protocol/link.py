@@ -247,9 +247,10 @@ class Link:
             Done when the broker has granted it; fails with `LinkError` (``link-denied``) when it refused, and with
             ``link-offline`` when the link is stopped first.
         """
-        future: Future[None] = Future()
         self._revive()
         with self._lock:
+            known = self._subscriptions.get(topic_filter)
+            future: Future[None] = Future() if known is None or known.future.done() else known.future
             self._subscriptions[topic_filter] = _Subscription(qos, future)
             self._to_subscribe.append(topic_filter)
         self._wake()
