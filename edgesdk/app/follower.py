@@ -18,7 +18,7 @@ from typing import Literal
 from edgesdk.app.loaded import Loaded, load_generation
 from edgesdk.app.reporter import Reporter
 from edgesdk.app.view import View
-from edgesdk.errors import ContractError, DeploymentError, EdgeError
+from edgesdk.errors import ContractError, DeploymentError, EdgeError, ReleaseError
 from edgesdk.generation import Slots, read_slots
 
 POLL_S = 0.25
@@ -226,9 +226,15 @@ class Follower:
 
 
 def _as_edge_error(error: Exception) -> EdgeError:
+    """Give what is not ours a code by whose fault it is: the model's size, this device's files, the artifact."""
     if isinstance(error, EdgeError):
         return error
-    return DeploymentError("generation-missing", f"{type(error).__name__}: {error}")
+    message = f"{type(error).__name__}: {error}"
+    if isinstance(error, MemoryError):
+        return ReleaseError("memory-budget", f"the generation does not fit into this process: {message}")
+    if isinstance(error, OSError):
+        return DeploymentError("store-corrupt", message)
+    return ReleaseError("artifact-unloadable", message)
 
 
 def _after_fork() -> None:

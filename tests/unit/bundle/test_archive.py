@@ -203,6 +203,29 @@ def test_a_changed_file_with_a_right_checksum_is_refused_by_its_hash(
     assert caught.value.code == "bundle-hash"
 
 
+@pytest.mark.parametrize("change", ["order", "alignment", "extra", "missing", "renamed", "manifest-last"])
+def test_a_right_manifest_in_another_archive_is_refused(
+    written: BundleFile, manifest: Manifest, rewrite: Rewrite, change: str
+) -> None:
+    """Sound headers and sound contents are not enough: names, order and padding are the manifest's or nothing."""
+    files = {"manifest.json": encode_manifest(manifest), **dict(sorted(FILES.items()))}
+    alignments = {"model.tflite": 64 if change == "alignment" else 4096}
+    if change == "order":
+        files = {name: files[name] for name in ("manifest.json", "model.tflite", "golden/x.npy", "labels.txt")}
+    elif change == "manifest-last":
+        files["manifest.json"] = files.pop("manifest.json")
+    elif change == "extra":
+        files["zzz"] = b""
+    elif change == "missing":
+        del files["golden/x.npy"]
+    elif change == "renamed":
+        files = {name.replace("x.npy", "w.npy"): data for name, data in files.items()}
+    plan = layout([Entry(name, len(data), zlib.crc32(data), alignments.get(name, 64)) for name, data in files.items()])
+    data = b"".join(place.header + files[place.entry.name] for place in plan.placed) + plan.tail
+    assert data != written.path.read_bytes()
+    assert refused(rewrite(data)) == "bundle-not-canonical"
+
+
 def test_limits_are_said_before_anything_is_read(
     tmp_path: Path, written: BundleFile, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
