@@ -22,8 +22,8 @@ STATEMENT_TYPE = "application/vnd.edgesdk.statement.v1+json"
 TELEMETRY_SCHEMA = "edge.telemetry/1"
 EVENT_SCHEMA = "edge.event/1"
 
-DeviceId = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,64}$")]
-FleetId = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,64}$")]
+DeviceId = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,64}$(?!\n)")]
+FleetId = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,64}$(?!\n)")]
 Count = Annotated[int, Meta(ge=0)]
 
 State = Literal[
@@ -97,7 +97,7 @@ class Command(_Down, frozen=True, kw_only=True):
     """
 
     fleet: FleetId
-    device: Annotated[str, Meta(pattern=r"^([a-z0-9-]{1,64}|_all)$")]
+    device: Annotated[str, Meta(pattern=r"^([a-z0-9-]{1,64}|_all)$(?!\n)")]
     id: Annotated[str, Meta(min_length=8, max_length=64)]
     name: Literal["ping", "status", "deploy-now", "capture", "logs", "benchmark"]
     issued_at: str

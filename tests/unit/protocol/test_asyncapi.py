@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import yaml
 
+from edgesdk.errors import LinkError
 from edgesdk.protocol import messages, topics
 
 SHA = "a" * 64
@@ -152,7 +153,10 @@ def test_signed_documents_follow_their_schema(api, name):
     data = plain(DOCUMENTS[name])
     check.validate(data)
     assert check.is_valid({**data, "new": 1}) == (name == "Statement")
-    assert not check.is_valid({**data, "device": "UPPER"})
+    for device in ("UPPER", "dev1\n", ""):
+        assert not check.is_valid({**data, "device": device})
+        with pytest.raises(LinkError):
+            messages.decode(json.dumps({**data, "device": device}).encode(), type(DOCUMENTS[name]))
 
 
 def test_envelopes_follow_their_schema(api):
