@@ -1,4 +1,4 @@
-"""What was seen, what came twice and what is missing, by (device, run, seq); pure."""
+"""What was seen, what came twice and what is missing on one channel, by (device, run, seq); pure."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ class Gap:
     Attributes:
         declared: The device itself said that it dropped them. Otherwise they may still come: a later record of the
             range is delivered as any other.
+        channel: ``telemetry`` or ``event``: each has its own numbers.
     """
 
     device: str
@@ -21,6 +22,7 @@ class Gap:
     first: int
     last: int
     declared: bool = False
+    channel: str = "telemetry"
 
 
 @dataclass(slots=True)
@@ -64,11 +66,13 @@ class SequenceTracker:
     """Tells duplicates and gaps apart, in bounded memory: forgetting makes a duplicate, never a loss.
 
     Args:
+        channel: Named in the gaps; a tracker is for one channel.
         max_streams: Runs of devices that are remembered; the one heard longest ago is forgotten.
         max_ranges: Disjoint ranges remembered for a run; the lowest is forgotten.
     """
 
-    def __init__(self, *, max_streams: int = 100_000, max_ranges: int = 1_000) -> None:
+    def __init__(self, *, channel: str = "telemetry", max_streams: int = 100_000, max_ranges: int = 1_000) -> None:
+        self._channel = channel
         self._max_streams = max_streams
         self._max_ranges = max_ranges
         self._streams: OrderedDict[tuple[str, str], _Stream] = OrderedDict()
@@ -86,7 +90,7 @@ class SequenceTracker:
         parts = stream.missing_in(stream.top + 1, seq - 1) if stream.top is not None else []
         stream.top = seq if stream.top is None else max(stream.top, seq)
         self._insert(stream, seq, seq)
-        return True, [Gap(device=device, run=run, first=first, last=last) for first, last in parts]
+        return True, [self._gap(device, run, part) for part in parts]
 
     def declare_lost(self, device: str, run: str, first: int, last: int) -> list[Gap]:
         """Note that the device dropped a range; returns the parts that were not seen or declared before.
@@ -99,7 +103,11 @@ class SequenceTracker:
         stream = self._stream(device, run)
         parts = stream.missing_in(first, last)
         self._insert(stream, first, last)
-        return [Gap(device=device, run=run, first=low, last=high, declared=True) for low, high in parts]
+        return [self._gap(device, run, part, declared=True) for part in parts]
+
+    def _gap(self, device: str, run: str, part: tuple[int, int], *, declared: bool = False) -> Gap:
+        first, last = part
+        return Gap(device=device, run=run, first=first, last=last, declared=declared, channel=self._channel)
 
     def _insert(self, stream: _Stream, first: int, last: int) -> None:
         stream.insert(first, last)

@@ -73,7 +73,7 @@ class Subscription:
         self.invalid = 0
         self.dropped = 0
         self._count_gaps = count_gaps
-        self._tracker = SequenceTracker()
+        self._trackers: dict[str, SequenceTracker] = {kind: SequenceTracker(channel=kind) for kind in KINDS}
         self._inbox: queue.Queue[Message | None] = queue.Queue(BACKLOG)
         self._ready: deque[Item] = deque()
         self._link: Link | None = None
@@ -138,12 +138,13 @@ class Subscription:
             self.invalid += 1
             log.warning("dropped a message on %s: %s", message.topic, error)
             return []
+        tracker = self._trackers["event" if isinstance(record, messages.Event) else "telemetry"]
         items: list[Item] = []
         if self._count_gaps:
             for lost in record.lost:
                 for first, last in lost.ranges:
-                    items += self._tracker.declare_lost(record.device, lost.run, first, last)
-        new, gaps = self._tracker.observe(record.device, record.run, record.seq)
+                    items += tracker.declare_lost(record.device, lost.run, first, last)
+        new, gaps = tracker.observe(record.device, record.run, record.seq)
         if not new:
             self.duplicates += 1
             return items
@@ -212,7 +213,7 @@ def subscribe(
         raise ConfigError("argument-invalid", f"expected kinds out of {', '.join(KINDS)}, got {list(kinds)}")
     if address.tls and ca is None:
         raise ConfigError("argument-invalid", "mqtts:// needs the authority's certificate, `ca`")
-    subscription = Subscription(count_gaps=group is None and set(kinds) == set(KINDS))
+    subscription = Subscription(count_gaps=group is None)
     link = Link(
         address.host,
         address.port,
