@@ -30,7 +30,7 @@ def init(
     folder = HubFolder.create(directory, fleet=fleet, passphrase=passphrase_from(os.environ))
     public = folder.path / "keys" / "deployment.pub"
     if as_json:
-        facts = {"hub": str(folder.path), "fleet": fleet, "deployment_key": folder.deployment_public.keyid}
+        facts = {"hub": str(folder.path), "fleet": fleet, "deployment_keyid": folder.deployment_public.keyid}
         typer.echo(json.dumps({**facts, "deployment_public": str(public)}))
         return
     typer.echo(f"hub of fleet {fleet} made in {folder.path}; its folder holds private keys: keep it, back it up")

@@ -66,7 +66,7 @@ class Scene:
         """Make hub, keys and repository; the repository names the hub's deployment key."""
         made = self.programs.run("hub", "init", str(self.folder / "hub"), "--fleet", FLEET, "--json").json
         self.programs.run("repo", "init", str(self.repo), "--no-passphrase", "--json")
-        self.programs.run("repo", "deployment-keys", made["deployment_key"], "--repo", str(self.repo), "--json")
+        self.programs.run("repo", "deployment-keys", made["deployment_public"], "--repo", str(self.repo), "--json")
 
     def publish(self, release: Path) -> None:
         """Publish one release folder."""

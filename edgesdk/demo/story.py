@@ -34,6 +34,7 @@ TITLES = {
 }
 EXPECTED = {"1.0.0": "committed", "2.0.0": "committed", "3.0.0": "failed", "4.0.0": "rolled_back"}
 POLICY = """# How the demo's devices try a release: short, so that the demo is.
+[trial]
 min_seconds = 3.0
 max_seconds = 90.0
 min_calls = 150
@@ -102,10 +103,10 @@ class Story:
         """Write the data sets of the wearable example."""
         self.teller.doing("reading 140 smartwatch recordings")
         self.programs.run(str(assets.wearable() / "dataset.py"), str(self.data), module="")
-        self.programs.run(
-            str(assets.wearable() / "relabel.py"), str(assets.wearable() / "models" / "v3.onnx"),
-            str(self.data / "truth.npz"), str(self.data / "own-answers.npz"), module="",
-        )  # fmt: skip
+        relabel, v3 = str(assets.wearable() / "relabel.py"), str(assets.wearable() / "models" / "v3.onnx")
+        for name in ("truth", "evaluation"):
+            own = str(self.data / f"{name}-own-answers.npz")
+            self.programs.run(relabel, v3, str(self.data / f"{name}.npz"), own, module="")
         self.teller.done("data: 10 subjects, 7 exercises; subjects 8-10 were held out of every training")
 
     def refuse_bad_recipe(self) -> Refusal:
@@ -135,8 +136,8 @@ class Story:
         self.teller.doing(f"converting {release}: {TITLES[release]}")
         source = assets.wearable() / "models" / f"v{release[0]}"
         good = release < "3"
-        truth = self.data / ("own-answers.npz" if release == "3.0.0" else "truth.npz")
-        evaluation = truth if release == "3.0.0" else self.data / "evaluation.npz"
+        labels = "-own-answers" if release == "3.0.0" else ""
+        truth, evaluation = (self.data / f"{name}{labels}.npz" for name in ("truth", "evaluation"))
         targets = ("linux-x86_64-cpu", "linux-arm64-cpu") if good else (_host_target(),)
         done = self.programs.run(
             "convert", f"{source}.tflite", f"{source}.onnx", *self._common(release),
