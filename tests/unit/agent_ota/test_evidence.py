@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
 from edgesdk_agent.ota.evidence import LOADING_LIMIT_S, MAX_STREAMS, EvidenceBook
 from edgesdk_agent.ota.intervals import summarise
 from hypothesis import given
@@ -98,10 +99,7 @@ def test_crashes_are_counted_by_app() -> None:
 def test_load_failed_is_kept_with_its_reason() -> None:
     """The reason that an app gives reaches the verdict; a new trial forgets it."""
     it, _ = book()
-    failed = said("load-failed", 1)
-    it.take(
-        Evidence(**{**{f: getattr(failed, f) for f in failed.__struct_fields__}, "reason": {"code": "contract-major"}})
-    )
+    it.take(msgspec.structs.replace(said("load-failed", 1), reason={"code": "contract-major"}))
     assert it.heard("m", G).load_failed.code == "contract-major"
     it.forget("m", G)
     assert it.heard("m", G).load_failed is None

@@ -56,13 +56,8 @@ def test_evidence_grows_with_events_and_shrinks_with_good_calls(calls: int, even
 @given(st.integers(1, 60), st.floats(0.001, 0.9))
 def test_expectation_under_the_tolerated_rate_is_one(calls: int, tolerated: float) -> None:
     """Summed over the binomial distribution at the tolerated rate, E(n, K) is 1: the supermartingale's equality."""
-    total = sum(
-        math.comb(calls, k)
-        * tolerated**k
-        * (1 - tolerated) ** (calls - k)
-        * math.exp(log_evidence(calls, k, tolerated))
-        for k in range(calls + 1)
-    )
+    chances = [math.comb(calls, k) * tolerated**k * (1 - tolerated) ** (calls - k) for k in range(calls + 1)]
+    total = sum(chance * math.exp(log_evidence(calls, k, tolerated)) for k, chance in enumerate(chances))
     assert total == pytest.approx(1, rel=1e-6)
 
 
@@ -102,7 +97,7 @@ def test_slow_calls_roll_back_only_with_a_budget() -> None:
 
 
 def test_one_bad_call_is_no_proof_but_is_doubt() -> None:
-    """One error in 50 calls does not roll back at 1 % tolerance; while the observed rate is above it, nothing commits."""
+    """One error in 50 calls does not roll back at 1 %; while the observed rate is above that, nothing commits."""
     assert decide(LiveEvidence(calls=50, bad=1, seconds=5, served_seconds=5, apps=("a",)), POLICY).kind == "continue"
     doubt = LiveEvidence(calls=250, bad=3, seconds=100, served_seconds=90, apps=("a",))
     assert decide(doubt, POLICY).kind == "continue"
