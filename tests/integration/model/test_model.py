@@ -20,7 +20,8 @@ import pytest
 from edgesdk import Model
 from edgesdk.errors import ContractError, DeploymentError, EdgeError, ReleaseError
 from edgesdk.generation import Generation, TrialPolicy, evidence_socket, generation_dir, slots_file
-from edgesdk.testing import set_slots
+from edgesdk.protocol.evidence import decode_evidence
+from edgesdk.testing import serve_bundle, set_slots
 
 Serve = Callable[..., Generation]
 Until = Callable[[Callable[[], Any]], None]
@@ -319,3 +320,17 @@ def test_a_forked_child_is_a_session_of_its_own(store: Path, serve: Serve, ear: 
     assert process.returncode == 0
     assert len({said.session for said in ends}) == len({said.pid for said in ends}) == 2
     assert [said.counters.calls for said in ends] == [1, 1]
+
+
+def test_evidence_reaches_a_store_with_a_long_path(tmp_path: Path, make_tiny: Callable[..., Path]) -> None:
+    """A socket's address holds 107 bytes; a store's path may be longer."""
+    store = tmp_path / ("long" * 40)
+    store.mkdir()
+    folder = os.open(store, os.O_RDONLY)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as agent:
+        agent.bind(f"/proc/self/fd/{folder}/evidence.sock")
+        os.close(folder)
+        agent.settimeout(30)
+        serve_bundle(make_tiny("1.0.0"), store)
+        with Model("tiny", store=store):
+            assert decode_evidence(agent.recv(1 << 17)).kind == "loading"
