@@ -261,7 +261,7 @@ class Intake:
                     waiting.sign = False
                     return self._do_sign
                 if waiting.desired is not None and now >= self._not_before:
-                    envelope, waiting.desired, waiting.retry = waiting.desired, None, None
+                    envelope, waiting.desired = waiting.desired, None
                     return lambda: self._verify_desired(envelope, new=True)
                 if waiting.commands:
                     command, message = waiting.commands.popleft()
@@ -318,6 +318,8 @@ class Intake:
         self._look_at = self._clock.monotonic() + (self._backoff.next() if failed else self._poll_seconds)
 
     def _accept(self, verified: VerifiedDesired, envelope: dict[str, Any]) -> None:
+        with self._condition:
+            self._waiting.retry = None
         self._time.raise_floor(verified.time_floor)
         self._state.accept(
             Accepted(
@@ -334,8 +336,12 @@ class Intake:
         logger.warning("the %s desired document is not acted on: %s", "new" if new else "accepted", error)
         now = self._clock.monotonic()
         with self._condition:
-            self._not_before, self._look_at = now + REFUSED_PAUSE_S, now + self._backoff.next()
-            self._waiting.retry = envelope if new and error.code not in ABOUT_THE_DOCUMENT else None
+            self._not_before = now + REFUSED_PAUSE_S
+            if error.code in ABOUT_THE_DOCUMENT and new:
+                self._waiting.retry = None if self._waiting.retry == envelope else self._waiting.retry
+            else:
+                self._look_at = now + self._backoff.next()
+                self._waiting.retry = envelope if new else self._waiting.retry
         if isinstance(error, TrustError):
             self._refused(error)
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +26,15 @@ from edgesdk.bundle.manifest import (
     Stage,
     Tolerance,
 )
+from edgesdk.bundle.release import write_release
+from edgesdk.clock import rfc3339
 from edgesdk.contract import Binding, Bindings, Contract, TensorSpec
+from edgesdk.trust.keys import generate_key
+from edgesdk.trust.repository import first_root, init_repository, publish_release
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from agent_world import NOW, Quiet, World
 
 CLASSES = ("up", "down", "left")
 FEATURES = 4
@@ -156,3 +169,19 @@ def unpack(tmp_path: Path) -> Callable[[BundleFile], Path]:
         return folder
 
     return unpacked
+
+
+@pytest.fixture
+def world(tmp_path: Path, make_bundle: MakeBundle) -> Iterator[World]:
+    public = generate_key(tmp_path / "deployment.pem", None)
+    generate_key(tmp_path / "stranger.pem", None)
+    init_repository(tmp_path / "repo", tmp_path / "keys", deployment_keys=(public,))
+    bundle = make_bundle("1.0.0")
+    write_release(tmp_path, [bundle.path], built_at=rfc3339(NOW - timedelta(days=1)))
+    publish_release(tmp_path / "repo", tmp_path / "keys", tmp_path)
+    (tmp_path / "root.json").write_bytes(first_root(tmp_path / "repo"))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path / "repo")))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield World(tmp_path, f"http://127.0.0.1:{server.server_address[1]}", bundle)
+    server.shutdown()
+    server.server_close()

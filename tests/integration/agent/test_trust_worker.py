@@ -2,130 +2,42 @@
 
 from __future__ import annotations
 
-import functools
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from agent_world import NOW, World
 from edgesdk_agent.workers import trust
 from edgesdk_agent.workers.client import ChildWorkers
 from edgesdk_agent.workers.messages import (
-    Repository,
     Sign,
-    VerifiedDesired,
     VerifyBundle,
     VerifyCommand,
     VerifyDesired,
 )
 
 from edgesdk.bundle.archive import BundleFile
-from edgesdk.bundle.release import write_release
 from edgesdk.clock import parse_rfc3339, rfc3339
 from edgesdk.errors import ConfigError, LinkError, ReleaseError, TrustError
 from edgesdk.protocol.messages import (
     COMMAND_TYPE,
-    DESIRED_TYPE,
     STATEMENT_TYPE,
     Command,
-    Desired,
     DesiredModel,
     MinTuf,
     Statement,
 )
-from edgesdk.trust.dsse import sign_document, verify_document
-from edgesdk.trust.keys import generate_key, load_signer
+from edgesdk.trust.dsse import verify_document
+from edgesdk.trust.keys import generate_key
 from edgesdk.trust.repository import (
-    first_root,
-    init_repository,
     publish_model_policy,
-    publish_release,
     set_deployment_keys,
 )
 
 Make = Callable[..., BundleFile]
-NOW = datetime.now(UTC).replace(microsecond=0)
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-@dataclass
-class World:
-    """A repository served over HTTP, a deployment key, and a device that pins the first root."""
-
-    folder: Path
-    url: str
-    bundle: BundleFile
-
-    @property
-    def repo(self) -> Path:
-        return self.folder / "repo"
-
-    @property
-    def keys(self) -> Path:
-        return self.folder / "keys"
-
-    def signer(self, name: str = "deployment") -> Any:
-        return load_signer(self.folder / f"{name}.pem")
-
-    def repository(self, now: datetime = NOW) -> Repository:
-        return Repository(
-            url=self.url, tuf_dir=str(self.folder / "tuf"), root=str(self.folder / "root.json"), now=rfc3339(now)
-        )
-
-    def desired(self, serial: int = 10, **changes: Any) -> Desired:
-        base = Desired(
-            fleet="lab",
-            device="dev-1",
-            serial=serial,
-            issued_at=rfc3339(NOW),
-            min_tuf=MinTuf(root=1, timestamp=1),
-            models={"tiny": DesiredModel(release="1.0.0", deployment="d-1")},
-        )
-        return msgspec.structs.replace(base, **changes)
-
-    def verify(
-        self, envelope: dict[str, Any], now: datetime = NOW, accepted: VerifiedDesired | None = None
-    ) -> VerifiedDesired:
-        return trust.verify_desired(
-            VerifyDesired(
-                envelope=envelope,
-                repository=self.repository(now),
-                device="dev-1",
-                fleet="lab",
-                serial_floor=accepted.desired.serial if accepted else 0,
-                accepted_sha256=accepted.payload_sha256 if accepted else None,
-                keys_epoch=accepted.keys_epoch if accepted else None,
-                time_floor=accepted.time_floor if accepted else "",
-            )
-        )
-
-    def sign(self, document: msgspec.Struct, kind: str = DESIRED_TYPE, key: str = "deployment") -> dict[str, Any]:
-        return sign_document(kind, document, self.signer(key))
-
-
-@pytest.fixture
-def world(tmp_path: Path, make_bundle: Make) -> Iterator[World]:
-    public = generate_key(tmp_path / "deployment.pem", None)
-    generate_key(tmp_path / "stranger.pem", None)
-    init_repository(tmp_path / "repo", tmp_path / "keys", deployment_keys=(public,))
-    bundle = make_bundle("1.0.0")
-    write_release(tmp_path, [bundle.path], built_at=rfc3339(NOW - timedelta(days=1)))
-    publish_release(tmp_path / "repo", tmp_path / "keys", tmp_path)
-    (tmp_path / "root.json").write_bytes(first_root(tmp_path / "repo"))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path / "repo")))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield World(tmp_path, f"http://127.0.0.1:{server.server_address[1]}", bundle)
-    server.shutdown()
-    server.server_close()
 
 
 def test_a_good_document_brings_offers(world: World) -> None:
