@@ -183,9 +183,8 @@ def subscribe(
 ) -> Subscription:
     """Subscribe to what devices report.
 
-    Duplicates are dropped by (device, run, seq). Missing records are announced as `Gap` where this subscriber would
-    see every record: all kinds (they share one sequence) and no group. After the first connection the subscription
-    reconnects by itself.
+    Duplicates are dropped by (device, run, topic, seq). Missing records are announced as `Gap`, except in a group,
+    where they went to another member. After the first connection the subscription reconnects by itself.
 
     Args:
         broker: ``mqtt://host:port``, or ``mqtts://host:port`` with `ca` and, as the shipped broker asks, `cert` and
