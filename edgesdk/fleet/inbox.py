@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from edgesdk.canonical import canonical_json, sha256_hex
@@ -26,8 +26,6 @@ from edgesdk.trust.keys import public_key
 log = logging.getLogger(__name__)
 LARGEST = 2**63 - 1
 """Counters and serials beyond this do not fit a database column."""
-
-Signed = tuple[Statement, Mapping[str, Any]]
 
 
 class Inbox:
@@ -95,6 +93,8 @@ class Inbox:
                 statement = read_statement(envelope, topic, device)
                 if model is not None and statement.model != model:
                     raise TrustError("audience", f"a statement about {statement.model} was sent as one about {model}")
+                if self._is_known(statement):
+                    continue
                 with self._registry.writing() as session:
                     changed |= _store(session, statement, envelope, self._registry.now())
             except EdgeError as error:
@@ -102,6 +102,12 @@ class Inbox:
         if refused is not None:
             raise refused
         return changed
+
+    def _is_known(self, statement: Statement) -> bool:
+        """Tell without a write whether this very statement is kept already: most come twice."""
+        with self._registry.reading() as session:
+            known = session.scalars(_same(statement)).one_or_none()
+        return known is not None and known.document == canonical_json(statement).decode()
 
 
 def read_statement(envelope: Mapping[str, Any], topic: topics.Topic, device: Device) -> Statement:
@@ -131,13 +137,8 @@ def _require_sender(device: str, fleet: str, topic: topics.Topic) -> None:
 def _store(session: Session, statement: Statement, envelope: Mapping[str, Any], now: int) -> bool:
     """Store a verified statement once; returns whether it is new."""
     document = canonical_json(statement).decode()
-    same = select(StatementRow).where(
-        StatementRow.device == statement.device,
-        StatementRow.enrolment == statement.enrolment,
-        StatementRow.counter == statement.counter,
-    )
     device = session.get_one(Device, statement.device, with_for_update=True)
-    if (known := session.scalars(same).one_or_none()) is not None:
+    if (known := session.scalars(_same(statement)).one_or_none()) is not None:
         if known.document != document:
             raise TrustError("counter-contradicted", f"{device.id} signed two different statements {statement.counter}")
         return False
@@ -158,6 +159,14 @@ def _store(session: Session, statement: Statement, envelope: Mapping[str, Any], 
         device.counter, device.reported_serial = statement.counter, statement.serial
     _note_latest(session, row)
     return True
+
+
+def _same(statement: Statement) -> Select[StatementRow]:
+    return select(StatementRow).where(
+        StatementRow.device == statement.device,
+        StatementRow.enrolment == statement.enrolment,
+        StatementRow.counter == statement.counter,
+    )
 
 
 def _note_latest(session: Session, row: StatementRow) -> None:

@@ -13,6 +13,7 @@ from edgesdk.fleet.rollout import ACTIVE, Progress, Rollout, progress_of
 from edgesdk.fleet.tables import Device, RolloutRow, StatementRow
 from edgesdk.protocol.messages import Statement
 
+_STATEMENTS = msgspec.json.Decoder(Statement)
 NEWEST_FIRST = (RolloutRow.created_at.desc(), RolloutRow.id)
 
 
@@ -85,13 +86,13 @@ def older(session: Session, model: str, to: str | None) -> Rollout:
 def progress(session: Session, plan: Rollout) -> dict[str, Progress]:
     """Return where the devices of a rollout stand, from the statements of their present enrolments."""
     found = (
-        select(StatementRow)
+        select(StatementRow.device, StatementRow.document)
         .join(Device, Device.enrolment == StatementRow.enrolment)
         .where(StatementRow.deployment == plan.id, StatementRow.model == plan.model)
     )
     said: dict[str, list[Statement]] = defaultdict(list)
-    for row in session.scalars(found):
-        said[row.device].append(msgspec.json.decode(row.document, type=Statement))
+    for device, document in session.execute(found):
+        said[device].append(_STATEMENTS.decode(document))
     return {device: progress_of(statements) for device, statements in said.items()}
 
 

@@ -37,6 +37,7 @@ class Published:
 class _Trusted:
     root: Root
     timestamp: Timestamp
+    snapshot: Snapshot
     targets: Targets
 
 
@@ -51,6 +52,7 @@ class RepositoryView:
     def __init__(self, folder: Path, *, clock: Clock | None = None) -> None:
         self.folder = folder
         self._clock = clock or SystemClock()
+        self._cached: tuple[tuple[int, bytes], _Trusted] | None = None
 
     def root_bytes(self) -> bytes:
         """Return the first root, which devices pin.
@@ -124,10 +126,22 @@ class RepositoryView:
         return data
 
     def _load(self) -> _Trusted:
+        """Return verified metadata; verified again only when the time stamp or the root has changed."""
+        newest = self._newest_root()
+        seen = (newest, self._read_metadata("timestamp.json"))
+        if self._cached is None or self._cached[0] != seen:
+            self._cached = (seen, self._verify(newest))
+        trusted = self._cached[1]
+        for role in (trusted.root, trusted.timestamp, trusted.snapshot, trusted.targets):
+            if role.is_expired(self._clock.now()):
+                raise TrustError("tuf-expired", f"the repository's {role.type} expired at {rfc3339(role.expires)}")
+        return trusted
+
+    def _verify(self, newest: int) -> _Trusted:
         try:
-            newest = f"{self._newest_root()}.root.json"
-            root = Metadata[Root].from_bytes(self._read_metadata(newest)).signed
-            self._verified(root, Root.type, newest)
+            name = f"{newest}.root.json"
+            root = Metadata[Root].from_bytes(self._read_metadata(name)).signed
+            self._verified(root, Root.type, name)
             timestamp = Metadata[Timestamp].from_bytes(self._verified(root, Timestamp.type, "timestamp.json")).signed
             name = f"{timestamp.snapshot_meta.version}.snapshot.json"
             snapshot = Metadata[Snapshot].from_bytes(self._verified(root, Snapshot.type, name)).signed
@@ -135,10 +149,7 @@ class RepositoryView:
             targets = Metadata[Targets].from_bytes(self._verified(root, Targets.type, name)).signed
         except (RepositoryError, DeserializationError, StorageError, KeyError, ValueError) as error:
             raise TrustError("tuf-metadata", f"the repository {self.folder} does not verify: {error}") from error
-        for role in (root, timestamp, snapshot, targets):
-            if role.is_expired(self._clock.now()):
-                raise TrustError("tuf-expired", f"the repository's {role.type} expired at {rfc3339(role.expires)}")
-        return _Trusted(root, timestamp, targets)
+        return _Trusted(root, timestamp, snapshot, targets)
 
     def _verified(self, root: Root, role: str, name: str) -> bytes:
         data = self._read_metadata(name)
