@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -37,6 +38,7 @@ class Trials:
         self._book = book
         self._monotonic = monotonic
         self._boot_id = boot_id
+        self._lock = threading.Lock()  # whoever asks for the status judges too
         self._running: dict[str, _Running] = {}
 
     def begin(self, journal: Journal) -> TrialProgress:
@@ -68,10 +70,11 @@ class Trials:
         if running is None:  # another thread asks for a trial that has just ended
             return Verdict("continue")
         heard = self._book.heard(journal.model, journal.generation or "")
-        now = self._monotonic()
-        passed, running.looked_at = now - running.looked_at, now
-        running.seconds += passed
-        running.served_seconds += passed if heard.apps else 0.0
+        with self._lock:
+            now = self._monotonic()
+            passed, running.looked_at = now - running.looked_at, now
+            running.seconds += passed
+            running.served_seconds += passed if heard.apps else 0.0
         live = LiveEvidence(
             calls=heard.calls,
             bad=heard.bad,

@@ -119,7 +119,7 @@ class Updater:
             self._book.take(evidence)
 
     def stop(self) -> None:
-        """Interrupt a download that is under way; what was received is kept."""
+        """Say that the agent ends: a download is interrupted, and the next run goes on with what was under way."""
         self._stopping.set()
 
     def interval(self) -> tuple[ModelTelemetry, ...]:
@@ -247,11 +247,14 @@ class Updater:
             return self._watch(journal)
         if journal.retries:
             return self._wait_or_retry(journal)
-        if not journal.in_progress or self._paused:
-            return IDLE_S
+        return self._work_on(journal) if journal.in_progress and not self._paused else IDLE_S
+
+    def _work_on(self, journal: Journal) -> float:
         outcome = self._work.do(journal, *self._surroundings(journal))
+        if self._stopping.is_set() and (outcome is None or outcome.event == "broke"):
+            return IDLE_S  # it was we who ended the download or the child: the next run goes on
         if outcome is None:  # interrupted: something more important wants to be done first
-            return TRIAL_POLL_S if self._stopping.is_set() else 0.0
+            return 0.0
         self._enter(journal, outcome)
         return 0.0
 
@@ -379,8 +382,12 @@ class Updater:
         """Whether a download should be left for something more important: a newer desired, a trial going wrong."""
         if self._stopping.is_set() or self._newest is not None:
             return True
-        running = [journal for journal in self._journals.values() if journal.state == "trial"]
-        return any(self._trials.judge(journal).kind in {"commit", "rollback"} for journal in running)
+        for journal in [each for each in self._journals.values() if each.state == "trial"]:
+            verdict = self._trials.judge(journal)
+            if verdict.kind == "rollback" or (verdict.kind == "commit" and not self._paused):
+                return True
+            self._checkpoint(journal, verdict)
+        return False
 
     # ---- after a restart ----------------------------------------------------------------------------------------
 

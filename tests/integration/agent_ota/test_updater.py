@@ -10,6 +10,7 @@ import pytest
 from agent_ota_world import MODEL, POLICY, World
 from edgesdk_agent.workers.messages import Offer, TargetFile
 
+from edgesdk.errors import DeploymentError
 from edgesdk.generation import generation_dir
 from edgesdk.protocol.messages import Reason
 
@@ -433,6 +434,41 @@ def test_agent_that_dies_again_and_again_in_testing_gives_up(world: World) -> No
     assert world.current() == "failed"
     assert world.emitted[-1].reason.code == "testing-crashed"
     assert len(world.state.quarantined()) == 1
+
+
+def test_shutdown_is_not_held_against_the_model(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that ends because the agent ends fails nothing; the next run tests again and commits."""
+    world.ask(world.publish("1.0.0"))
+    world.run("testing")
+
+    def ended(_: object) -> None:
+        world.updater.stop()
+        raise DeploymentError("testing-crashed", "the child was ended by signal 15")
+
+    monkeypatch.setattr(world.workers, "test", ended)
+    world.updater.step()
+    assert world.current() == "testing"
+    assert world.state.quarantined() == {}
+    monkeypatch.undo()
+    world.start()
+    assert world.finish() == "committed"
+
+
+def test_bad_trial_is_ended_while_another_model_downloads(world: World) -> None:
+    """A download does not delay the rollback of another model's trial; afterwards it is gone on with."""
+    offer = world.publish("1.0.0", "nan")
+    desired = world.ask(offer)
+    world.run("trial")
+    large = world.publish("5.0.0", size=1 << 20)
+    index = msgspec.structs.replace(large.index, model="digits")
+    other = msgspec.structs.replace(desired.models[MODEL], release="5.0.0")
+    both = msgspec.structs.replace(desired, serial=9, models={**desired.models, "digits": other})
+    world.live(world.generation(offer))
+    world.updater.offer(both, {MODEL: offer, "digits": msgspec.structs.replace(large, index=index)})
+    world.run("rolled_back")
+    for _ in range(10):
+        world.updater.step()
+    assert world.updater.snapshot()["digits"].state == "trial"
 
 
 def test_target_that_metadata_does_not_list_is_asked_for_again(world: World) -> None:

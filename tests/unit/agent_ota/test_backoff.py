@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 
 from edgesdk_agent.ota.backoff import Backoff
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 
+@settings(deadline=None)
 @given(st.integers(1, 10_000), st.integers(0, 2**32))
 def test_it_grows_is_bounded_and_jitters(attempts: int, seed: int) -> None:
     """The wait lies in the upper half of a span that doubles up to its limit, however often it failed."""

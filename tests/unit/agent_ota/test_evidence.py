@@ -7,7 +7,7 @@ import itertools
 import msgspec
 from edgesdk_agent.ota.evidence import LOADING_LIMIT_S, MAX_STREAMS, EvidenceBook
 from edgesdk_agent.ota.intervals import summarise
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgesdk.protocol.evidence import Counters, Evidence
@@ -47,6 +47,7 @@ def total(book: EvidenceBook) -> int:
     return sum(record.calls for record in summarise(book.interval(), lambda *_: ("1.0.0", "good")))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=12), st.randoms(use_true_random=False))
 def test_lost_doubled_and_late_datagrams_do_not_bias(steps: list[int], draw) -> None:
     """Whatever arrives in whatever order, once the newest datagram is in, the counts are those of the app."""
@@ -133,6 +134,7 @@ def test_intervals_are_differences() -> None:
     assert it.interval() == []
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.floats(0.01, 1e4), max_size=8), min_size=1, max_size=6))
 def test_intervals_add_up_to_the_whole(parts: list[list[float]]) -> None:
     """Merged interval sketches have the counts of the app's cumulative sketch, whatever was reported when."""

@@ -21,7 +21,7 @@ from edgesdk_agent.ota.table import (
     Row,
     transition,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 FACTS = [Facts(*flags) for flags in itertools.product((False, True), repeat=4)]
@@ -98,6 +98,7 @@ def test_without_outside_events_it_comes_to_rest() -> None:
         assert state not in reachable(state, inner)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_any_work_ends_in_a_resting_state(data: st.DataObject) -> None:
     """However the work of each state ends, at most six states later the model rests."""

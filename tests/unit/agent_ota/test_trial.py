@@ -7,7 +7,7 @@ import random
 
 import pytest
 from edgesdk_agent.ota.trial import LiveEvidence, decide, log_evidence
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgesdk.generation import TrialPolicy
@@ -43,6 +43,7 @@ def test_power() -> None:
     assert alarms(0.05, 0.01, 0.01, runs=100, calls=2000, seed=2) == 100
 
 
+@settings(deadline=None)
 @given(st.integers(1, 10_000), st.integers(0, 10_000), st.floats(1e-6, 0.999))
 def test_evidence_grows_with_events_and_shrinks_with_good_calls(calls: int, events: int, tolerated: float) -> None:
     """One more event is more evidence against; one more good call is less."""
@@ -53,6 +54,7 @@ def test_evidence_grows_with_events_and_shrinks_with_good_calls(calls: int, even
     assert log_evidence(calls + 1, events + 1, tolerated) >= now - 1e-9
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60), st.floats(0.001, 0.9))
 def test_expectation_under_the_tolerated_rate_is_one(calls: int, tolerated: float) -> None:
     """Summed over the binomial distribution at the tolerated rate, E(n, K) is 1: the supermartingale's equality."""
