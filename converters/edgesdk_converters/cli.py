@@ -90,6 +90,8 @@ def _on_terminal(models: list[Path], words: dict[str, Any]) -> None:
     with TerminalProgress(console) as progress:
         conversion = run(*models, observer=progress, **words)
     console.print(summary(conversion))
+    if conversion.report["weak_truth"]:
+        console.print("Few truth examples travel with this release: devices can hardly judge its successors by them.")
     if conversion.index.notes:
         console.print(conversion.index.notes)
     console.print(f"wrote {conversion.folder} in {conversion.report['seconds']:.1f} s")

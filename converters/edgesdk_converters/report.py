@@ -15,6 +15,8 @@ from edgesdk_converters.request import Prepared
 
 REPORT_NAME = "report.json"
 REPORT_SCHEMA = "edge.report/1"
+ENOUGH_TRUTH = 200
+"""Examples below which a truth set is a weak judge of later releases."""
 
 
 def make_report(
@@ -46,6 +48,7 @@ def make_report(
             name: {"file": data.path.name, "sha256": prepared.data_sha256[name], "samples": data.count}
             for name, data in prepared.data.items()
         },
+        "weak_truth": "truth" not in prepared.data or prepared.data["truth"].count < ENOUGH_TRUTH,
         "lineage": msgspec.to_builtins(index.lineage),
         "steps": [
             {"name": step.name, "cached": step.name in cached, "seconds": entries[step.name].seconds}

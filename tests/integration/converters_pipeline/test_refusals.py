@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -151,9 +151,8 @@ def test_a_wrong_request_is_refused_before_any_work(models, words, tmp_path, cha
 
 
 def test_the_command_prints_one_json_object_and_one_error(models, words, tmp_path):
-    """`edge convert --json` prints the report; refused, it prints the error as JSON and exits with the family's code."""
-    edge = shutil.which("edge")
-    assert edge is not None, "edge is installed beside this Python"
+    """`edge convert --json` prints the report; refused, the error as JSON, with the family's exit code."""
+    edge = Path(sys.executable).with_name("edge")
     command = [edge, "convert", *models, "--name", "wearable", "--release", "1.0.0", "--contract", words["contract"]]
     command += ["--target", "linux-x86_64-cpu", "--evaluation", words["evaluation"], "--recipe", "float"]
     command += ["--max-drop", "0.08", "--cache-dir", words["cache_dir"], "-o", tmp_path / "release", "--json"]
