@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import msgspec
@@ -12,6 +13,8 @@ from edgesdk.protocol.messages import DesiredModel, Reason, State
 from edgesdk_agent.ota.evidence import SavedStream
 from edgesdk_agent.ota.table import IN_PROGRESS, Event, Facts
 from edgesdk_agent.workers.messages import Offer, TargetFile
+
+log = logging.getLogger(__name__)
 
 TRANSIENT_CODES = frozenset({"disk-full", "disk-error", "worker-failed", "generation-missing", "tuf-target-mismatch"})
 ENDED_BY_NEWER = "superseded"
@@ -147,3 +150,30 @@ def found(record: Generation, state: State) -> Journal:
         wanted=DesiredModel(release=record.release, deployment="", config=record.config, policy=record.policy),
         choice=Choice(variant=record.variant, bundle=bundle, generation=record.generation),
     )
+
+
+def decode(body: bytes) -> Journal | None:
+    """Read a journal; None if it is not readable: it is rebuilt from the slots then."""
+    try:
+        return msgspec.json.decode(body, type=Journal)
+    except msgspec.DecodeError:
+        log.exception("a journal is not readable: rebuilding it from the slots")
+        return None
+
+
+def attempts(journal: Journal, outcome: Outcome, entered: str) -> int:
+    """Count transient failures in a row; reaching the trial forgets them."""
+    if entered == "failed" and not outcome.permanent:
+        return journal.attempts + 1
+    return 0 if entered in {"trial", "committed"} else journal.attempts
+
+
+def lost(journal: Journal) -> Outcome:
+    """Return the outcome of a trial or a move whose generation is not there any more."""
+    return broke(DeploymentError("generation-missing", f"generation {journal.generation} of {journal.model!r} is gone"))
+
+
+def ended_too_often(journal: Journal) -> Outcome:
+    """Return the outcome of work during which the agent ended again and again: a model may bring the device down."""
+    words = f"the agent ended {journal.resumes} times while {journal.state}"
+    return broke(DeploymentError("testing-crashed" if journal.state == "testing" else "worker-failed", words))

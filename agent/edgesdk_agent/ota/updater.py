@@ -26,7 +26,7 @@ from edgesdk_agent.ota.download import Downloader
 from edgesdk_agent.ota.evidence import EvidenceBook
 from edgesdk_agent.ota.holdings import MOVES, Holdings
 from edgesdk_agent.ota.intervals import summarise
-from edgesdk_agent.ota.journal import Journal, Outcome, broke
+from edgesdk_agent.ota.journal import Journal, Outcome
 from edgesdk_agent.ota.status import ModelStatus, Origin, draft, status
 from edgesdk_agent.ota.table import Action, Event, transition
 from edgesdk_agent.ota.trial import Verdict
@@ -161,7 +161,7 @@ class Updater:
         """
         self._holdings.reserve.take()
         self._paused = self._state.get("paused") == "1"
-        stored = {model: _decode(body) for model, body in self._state.journals().items()}
+        stored = {model: journals.decode(body) for model, body in self._state.journals().items()}
         for model in sorted({*stored, *self._slots.models()}):
             self._resume_model(model, stored.get(model))
         self._holdings.tidy(self._journals.values())
@@ -265,7 +265,7 @@ class Updater:
         """Walk one row: journal the move, make it, journal the next state and state it."""
         row = transition(journal.state, outcome.event, outcome.facts)
         if row.action in MOVES and self._move(row.action, journal, outcome) is None:
-            return self._enter(msgspec.structs.replace(journal, move=None), _lost(journal))
+            return self._enter(msgspec.structs.replace(journal, move=None), journals.lost(journal))
         entered = msgspec.structs.replace(
             journal,
             state=row.next,
@@ -273,7 +273,7 @@ class Updater:
             resumes=0,
             reason=outcome.reason,
             choice=outcome.choice or journal.choice,
-            attempts=_attempts(journal, outcome, row.next),
+            attempts=journals.attempts(journal, outcome, row.next),
         )
         if row.next == "trial":
             entered = msgspec.structs.replace(entered, trial=self._trials.begin(entered))
@@ -357,7 +357,7 @@ class Updater:
             self._enter(journal, Outcome(event="accepted"))
             return 0.0
         if slots.trial != journal.generation or slots.serve != "trial":
-            self._enter(journal, _lost(journal))
+            self._enter(journal, journals.lost(journal))
             return 0.0
         verdict = self._trials.judge(journal)
         if verdict.kind == "rollback":
@@ -406,7 +406,7 @@ class Updater:
         elif journal.in_progress:
             self._save(journal)
             if journal.resumes > MAX_RESUMES and not journal.move:
-                self._enter(journal, _ended_too_often(journal))
+                self._enter(journal, journals.ended_too_often(journal))
         if not self._journals[model].move:
             self._state_what_is_served(model)
 
@@ -418,33 +418,8 @@ class Updater:
             self._save(journal, state_it=True)
 
 
-def _decode(body: bytes) -> Journal | None:
-    try:
-        return msgspec.json.decode(body, type=Journal)
-    except msgspec.DecodeError:
-        log.exception("a journal is not readable: rebuilding it from the slots")
-        return None
-
-
-def _attempts(journal: Journal, outcome: Outcome, entered: str) -> int:
-    """Count transient failures in a row; reaching the trial forgets them."""
-    if entered == "failed" and not outcome.permanent:
-        return journal.attempts + 1
-    return 0 if entered in {"trial", "committed"} else journal.attempts
-
-
 def _against(verdict: Verdict) -> Outcome:
     return Outcome(event="against", permanent=True, reason=verdict.reason, evidence=verdict.evidence)
-
-
-def _lost(journal: Journal) -> Outcome:
-    return broke(DeploymentError("generation-missing", f"generation {journal.generation} of {journal.model!r} is gone"))
-
-
-def _ended_too_often(journal: Journal) -> Outcome:
-    """Return the outcome of work during which the agent ended again and again: a model may bring the device down."""
-    words = f"the agent ended {journal.resumes} times while {journal.state}"
-    return broke(DeploymentError("testing-crashed" if journal.state == "testing" else "worker-failed", words))
 
 
 def _because(reason: Reason | None) -> str:
