@@ -106,11 +106,15 @@ class Site:
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     """Make a repository with digits 1.0.0 to 3.0.0 that accepts the hub's key."""
-    repo, keys = tmp_path / "repo", tmp_path / "keys"
-    folder = HubFolder.create(tmp_path / "hub", fleet="lab")
+    return _make_site(tmp_path)
+
+
+def _make_site(path: Path) -> Site:
+    repo, keys = path / "repo", path / "keys"
+    folder = HubFolder.create(path / "hub", fleet="lab")
     init_repository(repo, keys)
     set_deployment_keys(repo, keys, [folder.deployment_public])
-    made = Site(tmp_path, repo, keys, folder)
+    made = Site(path, repo, keys, folder)
     for release in ("1.0.0", "2.0.0", "3.0.0"):
         made.publish("digits", release)
     return made
@@ -160,6 +164,21 @@ class LiveHub:
         text = self.raw(self.client_token).get("/metrics").text
         found = re.search(rf'^edge_rejected_messages_total{{code="{code}"}} (\d+)$', text, re.MULTILINE)
         return int(found[1]) if found else 0
+
+
+@pytest.fixture(scope="module")
+def quiet_site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """Make a site for tests that change nothing on it."""
+    return _make_site(tmp_path_factory.mktemp("quiet"))
+
+
+@pytest.fixture(scope="module")
+def quiet_hub(quiet_site: Site) -> Iterator[LiveHub]:
+    """Start one hub for all tests of a module that only ask it."""
+    with Hub(quiet_site.folder, Options(repo=quiet_site.repo, broker="devbroker")) as hub:
+        running, token = hub.start(), quiet_site.folder.admin_token()
+        with HubClient(running.url, token) as client:
+            yield LiveHub(hub, running, client, token)
 
 
 @pytest.fixture
