@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -56,9 +57,10 @@ class RangeServer:
         status: Answer everything with this status; None: properly.
         ignore_range: Answer ranges with the whole file, as `http.server` does.
         salt: Part of every ETag; change it to change all validators.
+        redirect: Answer everything with a redirect to this address; None: properly.
     """
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, *, tls: ssl.SSLContext | None = None) -> None:
         self.files: dict[str, bytes] = {}
         self.sent = 0
         self.requests: list[tuple[str, str | None]] = []
@@ -66,8 +68,12 @@ class RangeServer:
         self.status: int | None = None
         self.ignore_range = False
         self.salt = ""
+        self.redirect: str | None = None
         self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         self._server.daemon_threads = True
+        self._scheme = "https" if tls else "http"
+        if tls:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     @property
@@ -76,7 +82,7 @@ class RangeServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self._scheme}://127.0.0.1:{self.port}"
 
     def close(self) -> None:
         self._server.shutdown()
@@ -88,6 +94,12 @@ class RangeServer:
                 wanted = self.headers.get("Range")
                 world.requests.append((self.path, wanted))
                 data = world.files.get(self.path)
+                if world.redirect:
+                    self.send_response(302)
+                    self.send_header("Location", world.redirect)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
                 if world.status or data is None:
                     self.send_response(world.status or 404)
                     self.send_header("Content-Length", "0")
