@@ -196,7 +196,7 @@ class Story:
                 started=started - self.origin,
                 ended=ended,
                 moments=tuple(moments),
-                bytes_moved=sum(int(moment.evidence.get("downloaded_bytes", 0)) for moment in moments),
+                bytes_moved=sum(int(moment.evidence.get("received_bytes", 0)) for moment in moments),
                 reason=seen.get("reason") or "",
             )
         )

@@ -115,17 +115,25 @@ class Work:
             release=wanted.release,
             variant=choice.variant,
         )
-        return Outcome(event="done") if self._fetch_verified(choice.bundle, request, stop) else None
+        received = self._fetch_verified(choice.bundle, request, stop)
+        if received is None:
+            return None
+        return Outcome(event="done", evidence={"bundle_bytes": choice.bundle.length, "received_bytes": received})
 
-    def _fetch_verified(self, target: TargetFile, request: VerifyBundle, stop: Stop) -> bool:
-        """Download a target and have it verified and unpacked; False if it was interrupted."""
+    def _fetch_verified(self, target: TargetFile, request: VerifyBundle, stop: Stop) -> int | None:
+        """Download a target and have it verified and unpacked.
+
+        Returns:
+            Bytes that came over the network in this call; None if it was interrupted.
+        """
         file = self._paths.downloads / target.sha256
         present = file.stat().st_size if file.exists() else 0
         used = tree_bytes(self._paths.store / "generations")
         needed = 2 * target.length - min(present, target.length)  # the file, and what is unpacked from it
         check_room(self._paths.downloads, needed=needed, used=used, budget=self._disk_budget)
-        if not self._download.fetch(target.url, file, length=target.length, stop=stop).complete:
-            return False
+        fetched = self._download.fetch(target.url, file, length=target.length, stop=stop)
+        if not fetched.complete:
+            return None
         remove_tree(self._paths.staging / target.sha256)
         remove_tree(self._paths.staging / request.destination.rpartition("/")[2])
         try:
@@ -134,7 +142,7 @@ class Work:
             if error.code == "tuf-target-mismatch":
                 discard(file)
             raise
-        return True
+        return fetched.received
 
     def _stage(self, journal: Journal) -> Outcome:
         choice, wanted = _choice(journal), _wanted(journal)
@@ -172,7 +180,7 @@ class Work:
             destination=str(self._paths.staging / f"unpack-{anchor.sha256}"),
             model=journal.model,
         )
-        if not self._fetch_verified(anchor, request, stop):
+        if self._fetch_verified(anchor, request, stop) is None:
             return None
         (self._paths.staging / f"unpack-{anchor.sha256}").rename(self._paths.staging / anchor_name(anchor))
         fsync_folder(self._paths.staging)
