@@ -308,18 +308,16 @@ class Intake:
         )
         try:
             verified = self._workers.verify_desired(request)
+            self._accept(verified, envelope)
         except EdgeError as error:
             self._not_verified(error, envelope, new=new)
             return
-        self._accept(verified, envelope)
         failed = any(offer.error is not None and not offer.error.permanent for offer in verified.offers.values())
         if not failed:
             self._backoff.reset()
         self._look_at = self._clock.monotonic() + (self._backoff.next() if failed else self._poll_seconds)
 
     def _accept(self, verified: VerifiedDesired, envelope: dict[str, Any]) -> None:
-        with self._condition:
-            self._waiting.retry = None
         self._time.raise_floor(verified.time_floor)
         self._state.accept(
             Accepted(
@@ -330,6 +328,8 @@ class Intake:
                 time_floor=verified.time_floor,
             )
         )
+        with self._condition:
+            self._waiting.retry = None
         self._on_desired(verified)
 
     def _not_verified(self, error: EdgeError, envelope: dict[str, Any], *, new: bool) -> None:
