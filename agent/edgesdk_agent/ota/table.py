@@ -68,7 +68,7 @@ WORK: dict[State, str] = {
     "refused": "",
     "downloading": "fetch the one bundle (resumable), verify it against signed metadata, unpack it",
     "verified": "make it a generation: durable, read-only",
-    "staged": "fetch the anchor set if there is one; see that there is room",
+    "staged": "fetch and verify the anchor set, if the model's policy names one",
     "testing": "golden sets in a child process; the good generation is a judge",
     "trial": "apps are served by it; live evidence is gathered",
     "committed": "",

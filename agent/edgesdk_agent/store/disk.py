@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from edgesdk.errors import DeploymentError
-from edgesdk_agent.store.atomic import disk_errors, fsync_folder
+from edgesdk_agent.store.atomic import fsync_folder
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +101,3 @@ def check_room(folder: Path, *, needed: int, used: int, budget: int) -> None:
         raise DeploymentError("disk-full", f"{needed} bytes are needed, {free} are free on the disk of {folder}")
     if budget and used + needed > budget:
         raise DeploymentError("disk-full", f"{needed} bytes are needed, {max(budget - used, 0)} of the budget are left")
-
-
-__all__ = ["RESERVE_BYTES", "Reserve", "check_room", "disk_errors", "free_bytes", "tree_bytes"]
