@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 
 import msgspec
@@ -82,8 +83,12 @@ class SlotsStore:
         return self._move(self.read(model), good=None, previous=None, trial=None, serve="none")
 
     def restore(self, model: str, good: str | None) -> Slots:
-        """Replace slots that cannot be read by ones that serve `good`, or none."""
-        lost = msgspec.structs.replace(empty_slots(model), good=good, serve="good" if good else "none")
+        """Replace slots that cannot be read by ones that serve `good`, or none.
+
+        `seq` is lost, and apps look for another one: a number far above any that was counted up to is as good as new.
+        """
+        seq = (1 << 40) + secrets.randbits(40)
+        lost = msgspec.structs.replace(empty_slots(model), seq=seq, good=good, serve="good" if good else "none")
         self._write(lost)
         return lost
 

@@ -86,6 +86,19 @@ def test_refusals(tmp_path: Path) -> None:
     assert slots.read("m").seq == 0
 
 
+def test_restored_slots_are_seen_by_apps(tmp_path: Path) -> None:
+    """Slots that were damaged come back with a `seq` that no app has seen."""
+    slots = store(tmp_path)
+    slots.begin_trial("m", ONE)
+    before = slots.commit("m", ONE)
+    slots_file(tmp_path, "m").write_bytes(b"")
+    restored = slots.restore("m", ONE)
+    assert slots.read("m") == restored
+    assert (restored.good, restored.serve) == (ONE, "good")
+    assert restored.seq > before.seq
+    assert slots.restore("m", None).serve == "none"
+
+
 def test_file_is_readable_by_apps_and_no_temporary_stays(tmp_path: Path) -> None:
     """Mode 0644 in folders of 0755, whatever the umask of the agent."""
     slots = store(tmp_path)
