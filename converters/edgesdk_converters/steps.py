@@ -136,7 +136,7 @@ class Runner:
 
     def _key(self, step: Step, done: Mapping[str, Entry]) -> str:
         inputs = {name: self._hash(source, done) for name, source in step.inputs.items()}
-        return step_key(step.action, inputs, dict(step.params), versions_of(step.tools))
+        return step_key(step.action, inputs, dict(step.params), {**versions_of(step.tools), "code": _code_digest()})
 
     def _hash(self, source: Path | Ref, done: Mapping[str, Entry]) -> str:
         if isinstance(source, Ref):
@@ -151,8 +151,8 @@ def _path(source: Path | Ref, done: Mapping[str, Entry]) -> Path:
 
 
 def versions_of(tools: Iterable[str]) -> dict[str, str]:
-    """Return the versions that decide a result: of the packages named, and of our own code as a hash."""
-    return {"edgesdk-converters": _code_digest(), **{tool: _version(tool) for tool in sorted(tools)}}
+    """Return the versions of packages, ours included; ``none`` for one that is not installed."""
+    return {tool: _version(tool) for tool in sorted({"edgesdk-converters", *tools})}
 
 
 def _version(package: str) -> str:
@@ -164,6 +164,7 @@ def _version(package: str) -> str:
 
 @functools.cache
 def _code_digest() -> str:
+    """Return a hash of our own code: while it is being changed, its version is not."""
     digest = hashlib.sha256()
     for package in _CODE:
         for source in sorted(files(package).iterdir(), key=lambda entry: entry.name):
