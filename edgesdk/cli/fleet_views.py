@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -106,13 +107,18 @@ def audit_table(entries: list[dict[str, Any]]) -> None:
 
 def watch_line(rollout: dict[str, Any]) -> str:
     """Return one line about a rollout as it is now."""
-    opened = [wave["tally"] for wave in rollout["waves"] if wave["opened_at"] is not None]
-    names = ("committed", "bad", "refused", "silent")
-    counts = {name: sum(tally[name] for tally in opened) for name in names}
-    size = sum(tally["size"] for tally in opened)
-    shown = ", ".join(f"{counts[name]} {name}" for name in names if counts[name] or name == "committed")
-    line = f"{rollout['state']:<8} wave {len(opened)}/{len(rollout['waves'])}: {shown} of {size}"
+    opened = [wave for wave in rollout["waves"] if wave["opened_at"] is not None]
+    said = Counter(_words(device) for wave in opened for device in wave["devices"])
+    shown = ", ".join(f"{count} {words}" for words, count in sorted(said.items()))
+    line = f"{rollout['state']:<8} wave {len(opened)}/{len(rollout['waves'])}: {shown or 'nothing asked yet'}"
     return f"{line}; {printable(rollout['reason'])}" if rollout["reason"] else line
+
+
+def _words(device: dict[str, Any]) -> str:
+    """Say where one device stands: its own word, and why."""
+    if not device["state"]:
+        return "silent"
+    return printable(f"{device['state']} ({device['reason']})" if device["reason"] else device["state"])
 
 
 def printable(text: str) -> str:

@@ -66,7 +66,7 @@ class HubFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = path.absolute()
         if not (path / "hub.json").is_file():
             raise ConfigError("file-missing", f"{path} is no hub's folder", hint="Make one with `edge hub init`.")
         self.settings = _read(path / "hub.json", HubSettings)
