@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from concurrent.futures import Future
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -86,9 +85,6 @@ def build(
             statements.signed()
             supervisor.wake.set()
 
-    def publish_statement(channel: str, payload: bytes, retain: bool) -> Future[int]:  # noqa: FBT001 - a callback
-        return supervisor.publish("state" if channel == "state" else "event", payload, retain=retain)
-
     intake = Intake(
         identity=identity,
         run=run,
@@ -123,7 +119,7 @@ def build(
         ask_again=intake.look_now,
     )
     statements = StatementPublisher(
-        state, outbox, identity, clock=clock, publish=publish_statement, wake=supervisor.wake.set
+        state, outbox, identity, clock=clock, publish=supervisor.publish, wake=supervisor.wake.set
     )
     link = _link(config, paths, identity, supervisor, _offline(identity, run, agent, boot, clock))
     publisher = Publisher(

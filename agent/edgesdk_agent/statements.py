@@ -15,6 +15,7 @@ from typing import Protocol
 from edgesdk.clock import Clock
 from edgesdk.errors import LinkError
 from edgesdk.protocol.messages import EVENT_SCHEMA, Event, StateReport, encode
+from edgesdk.protocol.topics import Up
 from edgesdk_agent.identity import Identity
 from edgesdk_agent.store.records import StatementDraft
 from edgesdk_agent.store.state import StateDb
@@ -31,6 +32,14 @@ class Signer(Protocol):
 
     def sign(self, request: Sign) -> Signed:
         """Sign statements."""
+        ...
+
+
+class Publish(Protocol):
+    """`Supervisor.publish`."""
+
+    def __call__(self, channel: Up, payload: bytes, *, retain: bool) -> Future[int]:
+        """Publish on one of this device's topics; raises `LinkError` when there is no connection."""
         ...
 
 
@@ -67,7 +76,7 @@ class StatementPublisher:
         identity: Identity,
         *,
         clock: Clock,
-        publish: Callable[[str, bytes, bool], Future[int]],
+        publish: Publish,
         wake: Callable[[], None],
     ) -> None:
         self._state = state
@@ -98,7 +107,7 @@ class StatementPublisher:
         try:
             for draft, envelope in self._state.unsent(BATCH):
                 if draft.counter not in self._in_flight:
-                    self._send("event", self._event(draft, envelope), draft.counter)
+                    self._send(self._event(draft, envelope), draft.counter)
             if self._stale:
                 self._send_state()
         except LinkError as error:
@@ -125,8 +134,8 @@ class StatementPublisher:
             )
         return self._events[draft.counter]
 
-    def _send(self, channel: str, payload: bytes, counter: int) -> None:
-        future = self._publish(channel, payload, False)
+    def _send(self, payload: bytes, counter: int) -> None:
+        future = self._publish("event", payload, retain=False)
         connection = self._connection
         self._in_flight.add(counter)
         future.add_done_callback(lambda done: self._finished(connection, counter, done))
@@ -136,7 +145,7 @@ class StatementPublisher:
             device=self._identity.device, fleet=self._identity.fleet, statements=self._state.latest_envelopes()
         )
         if report.statements:
-            self._publish("state", encode(report), True)
+            self._publish("state", encode(report), retain=True)
         self._stale = False
 
     def _finished(self, connection: int, counter: int, future: Future[int]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from edgesdk_agent.workers.messages import (
 
 from edgesdk.bundle.archive import BundleFile
 from edgesdk.clock import rfc3339
-from edgesdk.protocol.messages import DESIRED_TYPE, Desired, DesiredModel, MinTuf
+from edgesdk.protocol.messages import DESIRED_TYPE, Command, Desired, DesiredModel, MinTuf
 from edgesdk.trust.dsse import sign_document
 from edgesdk.trust.keys import load_signer
 
@@ -101,3 +101,17 @@ class TrustInProcess:
     def verify_command(self, request: VerifyCommand) -> VerifiedCommand:
         self.commands += 1
         return trust.verify_command(request)
+
+
+def command(**changes: Any) -> Command:
+    """A command for `dev-1` in run `run-1`, changed as told."""
+    fields: dict[str, Any] = {
+        "fleet": "lab",
+        "device": "dev-1",
+        "id": "command-1",
+        "name": "ping",
+        "issued_at": rfc3339(NOW),
+        "expires_at": rfc3339(NOW + timedelta(hours=1)),
+        "run": "run-1",
+    }
+    return Command(**{**fields, **changes})

@@ -15,15 +15,17 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from edgesdk_agent.identity import IDENTITY_SCHEMA, STATEMENT_KEY, Identity
+from agent_world import World, command
+from edgesdk_agent.identity import IDENTITY_SCHEMA, STATEMENT_KEY, Identity, load_identity
 from edgesdk_agent.paths import Paths
 
 from edgesdk.devbroker.server import DevBroker
 from edgesdk.protocol.link import Link
 from edgesdk.protocol.link_types import Message
-from edgesdk.protocol.messages import Presence, Record, decode
+from edgesdk.protocol.messages import COMMAND_TYPE, STATEMENT_TYPE, Event, Presence, Record, Reply, Statement, decode
 from edgesdk.protocol.topics import down, up
-from edgesdk.trust.keys import generate_key
+from edgesdk.trust.dsse import verify_document
+from edgesdk.trust.keys import generate_key, load_signer, public_key_of
 
 FLEET, DEVICE = "lab", "dev-1"
 HEAVY = {"numpy", "cryptography", "tuf", "securesystemslib", "onnxruntime", "ai_edge_litert", "tflite_runtime", "rich"}
@@ -53,6 +55,12 @@ class Ear:
 
     def presences(self) -> list[Presence]:
         return [decode(each.payload, Presence) for each in self.messages if each.topic.endswith("presence")]
+
+    def events(self) -> list[Event]:
+        return [decode(each.payload, Event) for each in self.messages if each.topic.endswith("event")]
+
+    def replies(self) -> list[Reply]:
+        return [decode(each.payload, Reply) for each in self.messages if each.topic.endswith("reply")]
 
     def records(self) -> list[Record]:
         return [decode(each.payload, Record) for each in self.messages if each.topic.endswith("telemetry")]
@@ -141,9 +149,9 @@ def test_only_one_agent_per_folder(start: Start, root: Path) -> None:
 
 def test_a_device_that_is_not_enrolled_says_so(tmp_path: Path) -> None:
     """`run` and `status` name the cause and the cure."""
-    for command in ("run", "status"):
+    for word in ("run", "status"):
         done = subprocess.run(
-            [sys.executable, "-m", "edgesdk_agent", command, "--root", str(tmp_path / "none"), "--json"],
+            [sys.executable, "-m", "edgesdk_agent", word, "--root", str(tmp_path / "none"), "--json"],
             capture_output=True,
             text=True,
             check=False,
@@ -227,3 +235,42 @@ def test_junk_from_the_broker_is_counted(start: Start, broker: DevBroker, ear: E
     assert status["running"]
     assert status["agent"]["intake"]["malformed"] == 6
     assert status["agent"]["online"]
+
+
+def test_a_release_is_deployed_stated_and_commanded(
+    start: Start, broker: DevBroker, ear: Ear, root: Path, world: World
+) -> None:
+    """One desired document brings a release to its trial; signed statements tell so; commands are answered once."""
+    paths = Paths(root)
+    paths.device.write_bytes(msgspec.json.encode(msgspec.structs.replace(load_identity(paths), repository=world.url)))
+    (paths.keys / "root.json").write_bytes((world.folder / "root.json").read_bytes())
+    start(broker, EDGE_AGENT_RUNTIME_PACKAGES="onnxruntime")
+    desired = json.dumps(world.sign(world.desired(serial=10))).encode()
+    ear.link.publish(down(FLEET, DEVICE, "desired"), desired, retain=True).wait(10)
+    ear.wait(lambda _: "trial" in [event.state for event in ear.events()], 90)
+    events = ear.events()
+    assert [event.state for event in events][:2] == ["offered", "downloading"]
+    key = public_key_of(load_signer(paths.keys / STATEMENT_KEY))
+    statements = [
+        msgspec.json.decode(verify_document(event.statement or {}, STATEMENT_TYPE, [key]), type=Statement)
+        for event in events
+    ]
+    assert [each.counter for each in statements] == list(range(1, len(statements) + 1))
+    assert {(each.device, each.fleet, each.enrolment, each.serial) for each in statements} == {
+        (DEVICE, FLEET, "e-1", 10)
+    }
+    assert (paths.store / "models" / "tiny" / "slots.json").is_file()
+
+    run = ear.presences()[-1].run
+    order = command(name="logs", run=run, arguments={"lines": 5})
+    envelope = json.dumps(world.sign(order, COMMAND_TYPE)).encode()
+    for _ in range(2):
+        ear.link.publish(down(FLEET, DEVICE, "cmd"), envelope, correlation=b"c-1", expiry=60).wait(10)
+    nudge = command(id="command-2", name="ping", run=None, device="_all")
+    ear.link.publish(down(FLEET, "_all", "cmd"), json.dumps(world.sign(nudge, COMMAND_TYPE)).encode()).wait(10)
+    ear.wait(lambda _: "command-2" in [reply.id for reply in ear.replies()], 60)
+    replies = ear.replies()
+    assert [(reply.id, reply.ok) for reply in replies] == [("command-1", True), ("command-2", True)]
+    assert len(replies[0].result["lines"]) == 5
+    secret = (paths.keys / STATEMENT_KEY).read_text().splitlines()[1]
+    assert secret not in json.dumps(replies[0].result)

@@ -7,12 +7,11 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_world import NOW, TrustInProcess, World
+from agent_world import NOW, TrustInProcess, World, command
 from edgesdk_agent.identity import IDENTITY_SCHEMA, Identity
 from edgesdk_agent.intake import MAX_COMMANDS, Intake
 from edgesdk_agent.store.state import StateDb
@@ -70,19 +69,6 @@ class Rig:
 
 def message(envelope: dict[str, Any]) -> Message:
     return Message(topic="down", payload=json.dumps(envelope).encode())
-
-
-def command(**changes: Any) -> Command:
-    fields: dict[str, Any] = {
-        "fleet": "lab",
-        "device": "dev-1",
-        "id": "command-1",
-        "name": "ping",
-        "issued_at": rfc3339(NOW),
-        "expires_at": rfc3339(NOW + timedelta(hours=1)),
-        "run": "run-1",
-    }
-    return Command(**{**fields, **changes})
 
 
 @pytest.fixture
