@@ -51,7 +51,11 @@ def load_identity(paths: Paths) -> Identity:
     except (FileNotFoundError, NotADirectoryError):
         raise DeploymentError("not-enrolled", f"there is no identity in {paths.root}") from None
     except PermissionError as error:
-        raise DeploymentError("store-corrupt", f"{paths.device} is not readable by this user: {error}") from error
+        raise DeploymentError(
+            "store-corrupt",
+            f"{paths.device} may not be read by this user",
+            hint="Run it as root, or as the user that runs the agent.",
+        ) from error
     except msgspec.DecodeError as error:
         raise DeploymentError("store-corrupt", f"{paths.device} does not hold an identity: {error}") from error
     if found.schema != IDENTITY_SCHEMA:

@@ -28,7 +28,7 @@ from edgesdk_agent.identity import Identity
 from edgesdk_agent.store.records import Accepted
 from edgesdk_agent.store.state import StateDb
 from edgesdk_agent.timekeeping import TrustedTime
-from edgesdk_agent.workers.client import ChildWorkers
+from edgesdk_agent.workers.client import AgentStopping, ChildWorkers
 from edgesdk_agent.workers.messages import Repository, VerifiedDesired, VerifyCommand, VerifyDesired
 
 logger = logging.getLogger(__name__)
@@ -248,6 +248,8 @@ class Intake:
                 return
             try:
                 job()
+            except AgentStopping:
+                return
             except Exception:
                 logger.exception("the intake failed unexpectedly; it goes on")
                 self._look_at = self._clock.monotonic() + self._backoff.next()

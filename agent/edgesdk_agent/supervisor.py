@@ -38,7 +38,7 @@ from edgesdk_agent.telemetry.probes import Probes
 from edgesdk_agent.telemetry.publisher import Publisher
 from edgesdk_agent.telemetry.recorder import Recorder
 from edgesdk_agent.timekeeping import TrustedTime
-from edgesdk_agent.workers.client import ChildWorkers
+from edgesdk_agent.workers.client import AgentStopping, ChildWorkers
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +138,10 @@ class Supervisor:
 
     def _answer(self, command: Command, message: Message) -> None:
         parts = self.parts
-        result, reason = parts.commands.carry_out(command)
+        try:
+            result, reason = parts.commands.carry_out(command)
+        except AgentStopping:
+            return
         reply = Reply(
             device=parts.identity.device,
             fleet=parts.identity.fleet,
@@ -282,6 +285,8 @@ class Supervisor:
         while not self._stopping.is_set():
             try:
                 pause = min(updater.step(), MAX_UPDATER_WAIT_S)
+            except AgentStopping:
+                return
             except Exception:
                 logger.exception("the updater failed; it goes on in %.0f s", UPDATER_FAILED_S)
                 pause = UPDATER_FAILED_S

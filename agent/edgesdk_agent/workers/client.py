@@ -39,6 +39,13 @@ BYTES_PER_SECOND = 2_000_000
 R = TypeVar("R", bound=msgspec.Struct)
 
 
+class AgentStopping(BaseException):
+    """The agent is stopping: whoever waits for a worker leaves at once and decides nothing.
+
+    Not an `Exception`, so that nobody takes it for a worker that failed and journals that.
+    """
+
+
 class _Answer(msgspec.Struct):
     """What a child writes."""
 
@@ -91,7 +98,7 @@ class ChildWorkers:
         return self._ask("testing", request, Judgement, request.policy.testing_seconds)
 
     def stop(self) -> None:
-        """Kill what runs and start nothing any more."""
+        """Kill what runs and start nothing any more; callers get `AgentStopping`."""
         with self._lock:
             self._stopped = True
             running = tuple(self._running)
@@ -107,6 +114,8 @@ class ChildWorkers:
                 tail = _tail(log)
             if tail:
                 logger.info("the %s worker wrote: %s", worker, tail)
+            if self._stopped:
+                raise AgentStopping
             out.seek(0)
             return _outcome(worker, status, out.read(MAX_ANSWER), result, seconds=seconds, tail=tail)
 
@@ -114,7 +123,7 @@ class ChildWorkers:
         """Run the child to its end; returns its status, None after a time-out."""
         with self._lock:
             if self._stopped:
-                raise DeploymentError("worker-failed", f"the agent is stopping: the {worker} worker is not started")
+                raise AgentStopping
             child = subprocess.Popen(
                 self._commands[worker],
                 stdin=asked,
