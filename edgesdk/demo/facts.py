@@ -89,7 +89,16 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that the demo saw."""
+    """Everything that the demo saw.
+
+    Attributes:
+        devices: The runtime of each device.
+        moments: Every change of state of every device.
+        slow_ms: What counted as a slow call from 2.0.0 on, in milliseconds.
+        slow_calls: Calls slower than that, by release, as telemetry told.
+        telemetry_releases: Calls by release, as telemetry told.
+        explore: Commands that explore what was left.
+    """
 
     edgesdk: str
     machine: str
@@ -99,7 +108,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     variants: tuple[Variant, ...]
     refusal: Refusal | None
     rollouts: tuple[Rollout, ...]
+    moments: tuple[Moment, ...]
     calls: tuple[Call, ...]
+    slow_ms: float
+    slow_calls: dict[str, int]
     telemetry_records: int
     telemetry_releases: dict[str, int]
     explore: tuple[str, ...] = ()

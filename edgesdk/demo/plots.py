@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from edgesdk.demo.facts import Call, Rollout, Variant
+from edgesdk.demo.facts import Call, Moment, Rollout, Variant
 
 INK = "#1f2933"
 MUTED = "#7b8794"
@@ -68,15 +68,12 @@ def _svg(figure: Any, title: str) -> str:
     return text.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
 
 
-def timeline(rollouts: Sequence[Rollout], end: float) -> str:
+def timeline(found: Sequence[Moment], rollouts: Sequence[Rollout], end: float) -> str:
     """Draw each device's way through its states, over seconds since the first deployment."""
-    devices = sorted({moment.device for rollout in rollouts for moment in rollout.moments})
+    devices = sorted({moment.device for moment in found})
     with _figure(9.2, 0.9 + 0.62 * len(devices)) as (figure, axes):
         for row, device in enumerate(devices):
-            moments = sorted(
-                (moment for rollout in rollouts for moment in rollout.moments if moment.device == device),
-                key=lambda moment: moment.at,
-            )
+            moments = sorted((moment for moment in found if moment.device == device), key=lambda moment: moment.at)
             for moment, following in zip(moments, [*moments[1:], None], strict=True):
                 width = (following.at if following else end) - moment.at
                 axes.barh(row, width, left=moment.at, height=0.5, color=STATES.get(moment.state, "#e4e7eb"))
@@ -87,7 +84,7 @@ def timeline(rollouts: Sequence[Rollout], end: float) -> str:
         axes.set_ylim(-0.6, len(devices) - 0.1)
         axes.set_xlim(0, end)
         axes.set_xlabel("seconds since the first deployment")
-        seen = {moment.state for rollout in rollouts for moment in rollout.moments}
+        seen = {moment.state for moment in found}
         handles = [_patch(STATES[state]) for state in STATES if state in seen]
         axes.legend(
             handles, [state for state in STATES if state in seen], ncols=7, frameon=False, fontsize=8,
@@ -158,13 +155,14 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str], title: str
         return _svg(figure, title)
 
 
-def per_class(variant: Variant, labels: Sequence[str], recall: Sequence[float], precision: Sequence[float]) -> str:
+def per_class(variant: Variant, classes: Sequence[dict[str, Any]]) -> str:
     """Draw precision and recall of every class of one variant."""
     with _figure(4.4, 3.6) as (figure, axes):
-        rows = range(len(labels))
-        axes.barh([r + 0.2 for r in rows], recall, height=0.36, color=colour(variant.release), label="recall")
-        axes.barh([r - 0.2 for r in rows], precision, height=0.36, color="#bcccdc", label="precision")
-        axes.set_yticks(list(rows), labels)
+        rows = range(len(classes))
+        recall, precision = ([each[key] for each in classes] for key in ("recall", "precision"))
+        axes.barh([r - 0.2 for r in rows], recall, height=0.36, color=colour(variant.release), label="recall")
+        axes.barh([r + 0.2 for r in rows], precision, height=0.36, color="#bcccdc", label="precision")
+        axes.set_yticks(list(rows), [each["label"] for each in classes])
         axes.invert_yaxis()
         axes.set_xlim(0, 1)
         axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, -0.28), ncols=2)

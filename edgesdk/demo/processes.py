@@ -88,7 +88,9 @@ class Programs:
             )
         return result
 
-    def keep(self, name: str, *arguments: str, module: str, ready: bool = True) -> dict[str, Any]:
+    def keep(
+        self, name: str, *arguments: str, module: str, ready: bool = True, environment: dict[str, str] | None = None
+    ) -> dict[str, Any]:
         """Start a program and keep it; return the JSON of its first line of output (what it says when it is ready).
 
         Raises:
@@ -97,7 +99,8 @@ class Programs:
         log = (self.folder / "logs" / f"{name}.log").open("a")
         process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True, env=self._environment(),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True,
+            env={**self._environment(), **(environment or {})},
             start_new_session=True,
         )  # fmt: skip
         log.close()

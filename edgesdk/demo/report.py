@@ -66,11 +66,11 @@ def _cards(facts: Facts) -> str:
 
 def _rollouts(facts: Facts) -> str:
     rows = "".join(_rollout_row(rollout) for rollout in facts.rollouts)
-    end = max((rollout.ended for rollout in facts.rollouts), default=1.0)
+    end = max((call.at for call in facts.calls), default=1.0)
     return (
         "<section><h2>What the devices did</h2><p>Each device tests a release before any app sees it, then serves it on "
         "trial, and commits or rolls back by itself. Dotted lines: the operator's deployments.</p>"
-        f"<figure>{plots.timeline(facts.rollouts, end)}</figure><div class='scroll'><table>"
+        f"<figure>{plots.timeline(facts.moments, facts.rollouts, end)}</figure><div class='scroll'><table>"
         "<tr><th>release</th><th>what it is</th><th>outcome</th><th>on the devices</th><th class='n'>seconds</th>"
         f"<th class='n'>KiB moved</th></tr>{rows}</table></div></section>"
     )
@@ -97,12 +97,17 @@ def _live(facts: Facts) -> str:
         f"<figure>{plots.calls(facts.calls, device)}</figure>{_latencies(facts.calls, device)}"
         for device, what in facts.devices.items()
     )
+    slow = ", ".join(
+        f"{escape(release)}: {count / max(1, facts.telemetry_releases.get(release, 0)):.0%} of its calls"
+        for release, count in sorted(facts.slow_calls.items())
+        if release != "1.0.0"
+    )
     seen = ", ".join(f"{escape(release)}: {count:,}" for release, count in sorted(facts.telemetry_releases.items()))
     return (
         "<section><h2>What the apps saw</h2><p>Every call of <code>edgesdk.Model(&quot;wearable&quot;).classify(window)</code>, "
         "coloured by the release that answered. The release changes between two calls; no call waits for it.</p>"
         f"{figures}<p>The same, as telemetry over MQTT told it: {facts.telemetry_records} records; calls by release: "
-        f"{seen or 'none'}.</p></section>"
+        f"{seen or 'none'}. Slower than {facts.slow_ms:.2f} ms ({slow or 'nothing'}) counts as slow from 2.0.0 on.</p></section>"
     )
 
 
@@ -159,18 +164,14 @@ def _variant_row(variant: Variant) -> str:
 def _per_class(variants: Iterable[Variant]) -> str:
     blocks = []
     for variant in _one_per_release(variants):
-        details = variant.details
-        if not {"labels", "confusion", "recall", "precision"} <= details.keys():
-            continue
+        labels, classes, confusion = (variant.details[key] for key in ("labels", "classes", "confusion"))
         blocks.append(
             "<div class='two'><figure>"
-            + plots.per_class(variant, details["labels"], details["recall"], details["precision"])
+            + plots.per_class(variant, classes)
             + "</figure><figure>"
-            + plots.confusion(details["confusion"], details["labels"], f"{variant.release} {variant.variant}")
+            + plots.confusion(confusion, labels, f"{variant.release} {variant.variant}")
             + "</figure></div>"
         )
-    if not blocks:
-        return ""
     return "<section><h2>Class by class</h2><p>On the held-out subjects.</p>" + "".join(blocks) + "</section>"
 
 

@@ -104,7 +104,9 @@ class Scene:
     def start_app(self, device: Device, recordings: Path) -> None:
         """Start the device's app, which classifies `recordings` again and again."""
         arguments = ("--store", str(device.store), "--recordings", str(recordings), "--log", str(device.calls))
-        self.programs.keep(f"app-{device.name}", *arguments, module="edgesdk.demo.app")
+        # Both TFLite packages are in the demo's environment; a device has one.
+        only = {"EDGESDK_TFLITE": device.runtime} if device.name == "tflite" else None
+        self.programs.keep(f"app-{device.name}", *arguments, module="edgesdk.demo.app", environment=only)
 
     def fleet(self, *arguments: str) -> Any:
         """Run `edge fleet … --json` against this hub."""

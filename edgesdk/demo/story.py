@@ -30,7 +30,7 @@ TITLES = {
     "1.0.0": "the first release, int8",
     "2.0.0": "a better model, int8",
     "3.0.0": "trained on permuted labels; its golden set was made from its own answers",
-    "4.0.0": "passes every golden set; NaN on forceful movements, and slow",
+    "4.0.0": "passes every golden set; NaN on forceful movements",
 }
 EXPECTED = {"1.0.0": "committed", "2.0.0": "committed", "3.0.0": "failed", "4.0.0": "rolled_back"}
 POLICY = """# How the demo's devices try a release: short, so that the demo is.
@@ -39,10 +39,11 @@ min_seconds = 3.0
 max_seconds = 90.0
 min_calls = 150
 max_bad_rate = 0.001
-slow_ms = {slow_ms}
-max_slow_rate = 0.2
+slow_ms = {slow_ms:.2f}
+max_slow_rate = 0.95 # slow calls are counted and shown here, no more
 """
-SLOW_MS = 25.0
+SLOW_FACTOR = 1.4
+FIRST_SLOW_MS = 50.0
 
 
 class Teller(Protocol):
@@ -72,6 +73,7 @@ class Story:
     variants: list[Variant] = field(default_factory=list)
     rollouts: list[Rollout] = field(default_factory=list)
     origin: float = 0.0
+    slow_ms: float = FIRST_SLOW_MS
 
     def tell(self) -> Facts:
         """Tell all of it.
@@ -181,7 +183,7 @@ class Story:
             DeploymentError: ``worker-failed`` if a device ended in another state than the story says.
         """
         policy = self.folder / "trial.toml"
-        policy.write_text(POLICY.format(slow_ms=SLOW_MS))
+        policy.write_text(POLICY.format(slow_ms=self.slow_ms))
         self.teller.doing(f"deploying {release}")
         started = time.time()
         self.origin = self.origin or started
@@ -202,12 +204,21 @@ class Story:
         )
         ends = {moment.device: moment for moment in moments if moment.state in ENDS}
         self.teller.done(f"{release} {seen['state']}: " + "; ".join(_ending(end) for end in ends.values()))
+        if release == "1.0.0":
+            self.budget_latency(scene)
         wrong = [name for name, end in ends.items() if end.state != EXPECTED[release]]
         if wrong:
             raise DeploymentError(
                 "worker-failed", f"{release} should have ended as {EXPECTED[release]} on {', '.join(wrong)}",
                 hint=f"See {self.folder}/logs.",
             )  # fmt: skip
+
+    def budget_latency(self, scene: Scene) -> None:
+        """Let slow mean slower than the first release usually is on this machine."""
+        times = sorted(
+            call.ms for device in scene.devices for call in read_calls(device, self.origin) if not call.failed
+        )
+        self.slow_ms = SLOW_FACTOR * times[len(times) // 2]
 
     def moments_of(self, scene: Scene, release: str) -> list[Moment]:
         """Return the devices' moments of one release, once those of every device that took part have arrived."""
@@ -236,9 +247,11 @@ class Story:
     def gather(self, scene: Scene, refusal: Refusal, began: str) -> Facts:
         """Put together what was seen."""
         counts: Counter[str] = Counter()
+        slow: Counter[str] = Counter()
         for record in _records(scene):
             for model in record.get("models", ()):
                 counts[model["release"]] += model["calls"]
+                slow[model["release"]] += model.get("slow", 0)
         return Facts(
             edgesdk=version("edgesdk"),
             machine=f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
@@ -249,6 +262,9 @@ class Story:
             refusal=refusal,
             rollouts=tuple(self.rollouts),
             calls=tuple(call for device in scene.devices for call in read_calls(device, self.origin)),
+            moments=tuple(read_moments(scene, self.origin)),
+            slow_ms=self.slow_ms,
+            slow_calls=dict(slow),
             telemetry_records=len(_records(scene)),
             telemetry_releases=dict(counts),
             explore=_explore(self.folder, scene),
@@ -290,7 +306,7 @@ def _variant(release: str, entry: dict[str, Any], labels: list[str]) -> Variant:
         samples=evaluation["samples"],
         runtime=evaluation["runtime"],
         on_target=evaluation["on_target"],
-        details={"labels": labels, **evaluation.get("details", {})},
+        details={"labels": labels, **evaluation["details"]["artifact"]},
     )
 
 

@@ -19,28 +19,27 @@ def tables(facts: Facts) -> RenderableType:
     return Group(_converted(facts), Text(), _rolled_out(facts), Text(), _seen(facts))
 
 
-def _converted(facts: Facts) -> Table:
+def _converted(facts: Facts) -> RenderableType:
     table = Table(title="Converted (held-out subjects, paired with the float source)", title_justify="left", box=None)
-    for name in ("release", "variant", "precision", "evaluated in"):
-        table.add_column(name, style="dim" if name == "evaluated in" else "")
+    table.add_column("release")
+    table.add_column("variant")
     for name in ("KiB", "accuracy", "float", "difference, points"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for v in facts.variants:
         low, high = (100 * bound for bound in v.interval)
-        where = v.runtime + ("" if v.on_target else ", on this host")
         table.add_row(
-            v.release, v.variant, v.precision, where, f"{v.size / 1024:.0f}",
-            f"{v.accuracy:.4f}", f"{v.source_accuracy:.4f}",
-            f"{100 * v.difference:+.2f} [{low:+.2f}, {high:+.2f}]",
+            v.release, ("" if v.on_target else "*") + v.variant.removeprefix("linux-"), f"{v.size / 1024:.0f}",
+            f"{v.accuracy:.3f}", f"{v.source_accuracy:.3f}", f"{100 * v.difference:+.1f} [{low:+.1f}, {high:+.1f}]",
         )  # fmt: skip
-    return table
+    runtimes = ", ".join(sorted({v.runtime for v in facts.variants}))
+    return Group(table, Text(f" in {runtimes}; * on this host, not on the target", "dim"))
 
 
 def _rolled_out(facts: Facts) -> Table:
     table = Table(title="Rolled out", title_justify="left", box=None)
     for name in ("release", "rollout", "device", "end", "why"):
-        table.add_column(name, overflow="fold")
-    for name in ("seconds", "KiB moved"):
+        table.add_column(name, no_wrap=name != "why")
+    for name in ("s", "KiB"):
         table.add_column(name, justify="right")
     for rollout in facts.rollouts:
         for index, end in enumerate(_ends(rollout)):
@@ -62,24 +61,26 @@ def _ends(rollout: Rollout) -> Iterator[Moment]:
     yield from (last[device] for device in sorted(last))
 
 
-def _seen(facts: Facts) -> Table:
+def _seen(facts: Facts) -> RenderableType:
     table = Table(title="What the apps saw", title_justify="left", box=None)
-    for name in ("device", "runtime", "answered by"):
+    for name in ("device", "release"):
         table.add_column(name)
-    for name in ("calls", "failed", "for the trial", "right", "median ms", "p99 ms"):
+    for name in ("calls", "failed", "for trial", "right", "p50 ms", "p99 ms", "slow"):
         table.add_column(name, justify="right")
-    for device, runtime in facts.devices.items():
+    for device in facts.devices:
         mine = [call for call in facts.calls if call.device == device]
         for release in sorted({call.release for call in mine if not call.failed}):
             calls = [call for call in mine if call.release == release]
             times = sorted(call.ms for call in calls)
             table.add_row(
-                device, runtime, release, f"{len(calls):,}", "0",
+                device, release, f"{len(calls):,}", "0",
                 str(sum(1 for call in calls if call.served not in {release, ""})),
                 f"{sum(1 for call in calls if call.label == call.truth) / len(calls):.3f}",
                 f"{median(times):.2f}", f"{times[min(len(times) - 1, int(0.99 * len(times)))]:.2f}",
+                "" if release == "1.0.0" else f"{sum(1 for time in times if time > facts.slow_ms) / len(times):.0%}",
             )  # fmt: skip
         failed = sum(1 for call in mine if call.failed)
         if failed:
-            table.add_row(device, runtime, "nobody", "", str(failed), "", "", "", "")
-    return table
+            table.add_row(device, "nobody", "", str(failed), "", "", "", "", "")
+    note = f" for trial: answered by the good release instead of a failing trial; slow: above {facts.slow_ms:.2f} ms"
+    return Group(table, Text(note, "dim"))
