@@ -128,6 +128,12 @@ def check_overlap(first: DataSet, first_rows: list[bytes], second: DataSet, seco
         )
 
 
+def class_names(contract: Contract) -> tuple[str, ...]:
+    """Return the labels, or, where the contract names none, the indices of the first output's last axis as names."""
+    last = contract.outputs[0].shape[-1] if contract.outputs[0].shape else 0
+    return contract.labels or tuple(str(index) for index in range(last if isinstance(last, int) else 0))
+
+
 def has_batch(spec: TensorSpec) -> bool:
     """Say whether the first dimension of a contract tensor is the batch, of one or of any size."""
     return bool(spec.shape) and (spec.shape[0] == 1 or isinstance(spec.shape[0], str))
@@ -234,7 +240,7 @@ def _labels(path: Path, headers: dict[str, Header], contract: Contract, count: i
         raise ConfigError("data-invalid", f"{path}: expected labels `y`, {count} integers, one per sample")
     y: NDArray[np.int64] = np.concatenate(list(_stream(path, "y", count))).astype(np.int64)
     names = [str(name) for part in _stream(path, "labels", count) for name in part] if "labels" in headers else None
-    classes = len(names) if names is not None else len(contract.labels)
+    classes = len(names if names is not None else class_names(contract))
     wrong = np.flatnonzero((y < 0) | (y >= classes))
     if len(wrong):
         raise ConfigError("data-invalid", f"{path}: row {wrong[0]} has label {y[wrong[0]]}, expected 0..{classes - 1}")
@@ -245,10 +251,11 @@ def _labels(path: Path, headers: dict[str, Header], contract: Contract, count: i
 
 
 def _by_name(path: Path, names: list[str], contract: Contract) -> NDArray[np.int64]:
-    unknown = sorted(set(names) - set(contract.labels))
+    known = class_names(contract)
+    unknown = sorted(set(names) - set(known))
     if unknown:
-        raise ConfigError("data-invalid", f"{path}: label {unknown[0]!r} is none of the contract's {contract.labels}")
-    return np.array([contract.labels.index(name) for name in names], dtype=np.int64)
+        raise ConfigError("data-invalid", f"{path}: label {unknown[0]!r} is none of the contract's {', '.join(known)}")
+    return np.array([known.index(name) for name in names], dtype=np.int64)
 
 
 def _check_batch(data: DataSet, spec: TensorSpec, values: NDArray[Any], *, first: int) -> None:

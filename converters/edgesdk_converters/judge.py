@@ -17,6 +17,7 @@ from edgesdk.contract import Bindings, Contract
 from edgesdk.errors import ConfigError, ReleaseError, error_from_dict
 from edgesdk.targets.matching import architecture_name
 from edgesdk_converters.cache import Entry
+from edgesdk_converters.data import class_names
 from edgesdk_converters.evaluate.gate import INTERVAL_ALPHA, GateVerdict, Outcome, accuracy_gate
 from edgesdk_converters.evaluate.metrics import classification_metrics, decide
 from edgesdk_converters.plan import VariantPlan
@@ -214,7 +215,7 @@ def _evaluation(
     metric: str,
 ) -> Evaluation:
     verdict, request = verdicts[measured.package], prepared.request
-    labels = prepared.contract.labels or tuple(str(i) for i in range(source.shape[1]))
+    labels = class_names(prepared.contract)
     artifact = _scores(prepared.contract, measured.outputs)
     here = architecture_name(platform.machine())
     gate = {"max_drop": request.max_drop, "on": request.gate, "reason": request.reason or ""}

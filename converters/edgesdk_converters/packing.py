@@ -31,7 +31,7 @@ from edgesdk.bundle.release import bundle_name
 from edgesdk.canonical import canonical_json
 from edgesdk.contract import Contract
 from edgesdk.telemetry.sketches import DDSketch
-from edgesdk_converters.data import DataSet, as_call
+from edgesdk_converters.data import DataSet, as_call, class_names
 from edgesdk_converters.evaluate.metrics import NO_ANSWER, decide
 from edgesdk_converters.judge import Judged, Measured, flat
 from edgesdk_converters.plan import RUNTIME, VariantPlan
@@ -146,7 +146,7 @@ def _truth(contract: Contract, data: DataSet | None, measured: Measured) -> tupl
         return None, {}
     scores = measured.outputs["truth"][contract.outputs[0].name]
     correct = decide(flat(scores)) == data.labels
-    return truth_files(_called(data, np.arange(data.count)), data.labels, contract.labels, correct=correct)
+    return truth_files(_called(data, np.arange(data.count)), data.labels, class_names(contract), correct=correct)
 
 
 def _called(data: DataSet, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
@@ -165,7 +165,7 @@ def _reference(prepared: Prepared, measured: Measured) -> bytes | None:
     sketch = DDSketch()
     for confidence in scores[chosen != NO_ANSWER].max(axis=1).tolist():
         sketch.add(confidence)
-    labels = prepared.contract.labels or tuple(str(i) for i in range(scores.shape[-1]))
+    labels = class_names(prepared.contract)
     counts = {label: int(np.count_nonzero(chosen == index)) for index, label in enumerate(labels)}
     content = {
         "schema": REFERENCE_SCHEMA,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
 import tempfile
@@ -104,17 +105,18 @@ def _built_at(given: str | None) -> str:
 def _folder(out: Path, *, force: bool) -> Iterator[Path]:
     """Give a folder beside `out` that becomes `out` by one rename if all goes well."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    for left in out.parent.glob(f".{out.name}.*.partial"):
+    for left in out.parent.glob(f".{glob.escape(out.name)}.*.partial"):
         pid = left.name.split(".")[-2].partition("-")[0]
         if pid.isdigit() and not Path("/proc", pid).exists():
             shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.{os.getpid()}-", suffix=".partial", dir=out.parent))
+    replaced = folder.with_name(f"{folder.name.removesuffix('.partial')}-replaced.partial")
     try:
         folder.chmod(0o755)
         yield folder
         if force and out.exists():
-            out.rename(folder / ".replaced")
-            shutil.rmtree(folder / ".replaced")
+            out.rename(replaced)
         folder.rename(out)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        for left in (folder, replaced):
+            shutil.rmtree(left, ignore_errors=True)

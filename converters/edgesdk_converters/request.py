@@ -123,11 +123,18 @@ def read_contract(path: Path) -> Contract:
         ConfigError: ``file-missing`` or ``config-invalid``.
     """
     try:
-        return load_contract_toml(path.read_text())
+        contract = load_contract_toml(path.read_text())
     except FileNotFoundError:
         raise ConfigError("file-missing", f"no contract file {path}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError("config-invalid", f"{path} is no contract: {error}") from error
+    if not contract.inputs or not contract.outputs:
+        raise ConfigError("config-invalid", f"{path} names no inputs or no outputs")
+    last = contract.outputs[0].shape[-1:]
+    if contract.task == "classification" and contract.labels and last != (len(contract.labels),):
+        found = f"{len(contract.labels)} labels, but {contract.outputs[0].name!r} ends with {last}"
+        raise ConfigError("config-invalid", f"{path} has {found}")
+    return contract
 
 
 def _check_words(request: Request) -> None:

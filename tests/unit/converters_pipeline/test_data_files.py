@@ -154,3 +154,12 @@ def test_a_missing_file_is_named():
     with pytest.raises(ConfigError, match=r"nowhere\.npz") as caught:
         open_data(Path("nowhere.npz"), CONTRACT, labelled=False)
     assert caught.value.code == "file-missing"
+
+
+def test_a_contract_without_labels_counts_classes_by_its_output(tmp_path):
+    """Where no label is named the classes are 0, 1, 2 … as many as the output has."""
+    contract = Contract(version="1.0", task="classification", inputs=CONTRACT.inputs, outputs=CONTRACT.outputs)
+    data = open_data(write(tmp_path, x=samples(3), y=np.array([2, 0, 1])), contract, labelled=True)
+    assert data.labels.tolist() == [2, 0, 1]
+    with pytest.raises(ConfigError, match=r"row 0 has label 3, expected 0\.\.2"):
+        open_data(write(tmp_path, x=samples(1), y=np.array([3])), contract, labelled=True)
