@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from edgesdk_agent.config import AgentConfig, load_config
 from hypothesis import given
@@ -93,3 +94,13 @@ def test_any_environment_value_is_a_config_or_a_config_error(text: str) -> None:
         load_config(None, {"EDGE_AGENT_TELEMETRY_WINDOW": text})
     except ConfigError as error:
         assert error.code == "config-invalid"
+
+
+def test_every_key_is_documented(repository_root: Path) -> None:
+    """The README names each key with its section."""
+    text = (repository_root / "agent" / "README.md").read_text()
+    for field in msgspec.structs.fields(AgentConfig):
+        value = getattr(AgentConfig(), field.name)
+        keys = msgspec.structs.fields(value) if isinstance(value, msgspec.Struct) else ()
+        for name in [f"{field.name}.{key.name}" for key in keys] or [field.name]:
+            assert f"`{name}`" in text, name
