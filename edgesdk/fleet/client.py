@@ -14,7 +14,6 @@ import httpx
 
 from edgesdk.errors import CODES, ConfigError, LinkError, error_from_dict
 from edgesdk.fleet.api_paths import PREFIX
-from edgesdk.fleet.folder import HubFolder
 
 TIMEOUT_S = 30.0
 ENDED = ("done", "halted", "rolled_back")
@@ -53,6 +52,8 @@ class HubClient:
             ConfigError: ``argument-invalid`` if none of these says where the hub is, ``file-missing``.
         """
         if folder is not None:
+            from edgesdk.fleet.folder import HubFolder  # noqa: PLC0415 - brings the database along
+
             hub = HubFolder(folder)
             running = hub.running()
             if running is None:

@@ -68,6 +68,7 @@ def test_terminated_hub_ends_cleanly(edge, site, broker):
     assert (second.url, second.broker) == (first.url, first.broker)
 
 
+@pytest.mark.slow
 def test_killed_hub_goes_on_with_its_rollout(edge, site, broker, enrol, start_hub, wait_for):  # noqa: PLR0917 - fixtures
     """SIGKILL in the middle of a rollout: the next hub ends the left-behind broker and finishes the rollout."""
     held = {"hold": True}
@@ -184,6 +185,7 @@ def test_external_broker(site, start_hub, enrol):
         hub.hub.stop()
 
 
+@pytest.mark.slow
 def test_an_operators_day(edge, site, start_hub, enrol):
     """Token, deploy, watch (0), a bad release (7), status, devices, rollback: commands, JSON and exit codes."""
     hub = start_hub()
@@ -212,6 +214,7 @@ def test_an_operators_day(edge, site, start_hub, enrol):
     assert (code, json.loads(error)["error"]["code"]) == (2, "rollout-unknown")
 
 
+@pytest.mark.slow
 def test_what_a_device_says_does_not_steer_the_terminal(edge, start_hub, enrol, wait_for):
     """Escape sequences and markup in a device's reason are shown harmless."""
     hub = start_hub()
