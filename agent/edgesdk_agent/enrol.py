@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import ssl
 import urllib.error
@@ -75,6 +76,7 @@ def enrol(paths: Paths, token_text: str, *, name: str, force: bool, clock: Clock
             enrolled_at=rfc3339(clock.now()),
         )
         _switch(paths, identity, response)
+        _give_to_owner(paths)
         return identity
 
 
@@ -100,6 +102,15 @@ def _switch(paths: Paths, identity: Identity, response: EnrolResponse) -> None:
     fsync_folder(paths.state)
     paths.make()
     write_atomic(paths.device, msgspec.json.format(msgspec.json.encode(identity)), mode=PRIVATE)
+
+
+def _give_to_owner(paths: Paths) -> None:
+    """Give what root wrote to the owner of the folder: a second enrolment with sudo must not lock the agent out."""
+    owner = paths.root.stat()
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return
+    for path in (paths.state, paths.store, *paths.state.rglob("*"), *paths.store.rglob("*")):
+        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def _trusted_context(token: Token) -> ssl.SSLContext | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgesdk.errors import ConfigError
 from edgesdk.generation import evidence_socket
 
 
@@ -80,9 +81,20 @@ class Paths:
         return self.state / "agent.lock"
 
     def make(self) -> None:
-        """Create the folders: `store` 0755, `state` and all in it 0700."""
-        self.store.mkdir(parents=True, exist_ok=True)
-        self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.state.chmod(0o700)
-        for folder in (self.keys, self.tuf, self.downloads, self.staging):
-            folder.mkdir(mode=0o700, exist_ok=True)
+        """Create the folders: `store` 0755, `state` and all in it 0700.
+
+        Raises:
+            ConfigError: ``config-invalid`` if this user may not write there.
+        """
+        try:
+            self.store.mkdir(parents=True, exist_ok=True)
+            self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.state.chmod(0o700)
+            for folder in (self.keys, self.tuf, self.downloads, self.staging):
+                folder.mkdir(mode=0o700, exist_ok=True)
+        except (PermissionError, NotADirectoryError, FileExistsError) as error:
+            raise ConfigError(
+                "config-invalid",
+                f"the agent's folder {self.root} cannot be used: {error.strerror}",
+                hint="Run it as root or as the agent's user, or choose another folder with --root.",
+            ) from error

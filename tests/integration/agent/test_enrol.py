@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import ssl
 import stat
@@ -218,6 +219,24 @@ def test_an_interrupted_enrolment_goes_on_with_its_keys(hub: Hub, tmp_path: Path
     made = (paths.state / "keys.new" / "statement.pem").read_bytes()
     take_part(paths, hub.token())
     assert (paths.keys / "statement.pem").read_bytes() == made
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+def test_what_root_enrols_belongs_to_the_agents_user(hub: Hub, tmp_path: Path) -> None:
+    """With sudo the new identity still belongs to whoever owns the agent's folder."""
+    paths = Paths(tmp_path / "device")
+    paths.make()
+    os.chown(paths.root, 4242, 4242)
+    take_part(paths, hub.token())
+    assert {path.stat().st_uid for path in (paths.state, *paths.state.rglob("*"))} == {4242}
+
+
+def test_a_folder_that_cannot_be_used_is_a_configuration_error(hub: Hub, tmp_path: Path) -> None:
+    """A file where the folder should be is said, not traced."""
+    (tmp_path / "device").write_text("")
+    with pytest.raises(ConfigError) as caught:
+        take_part(Paths(tmp_path / "device"), hub.token())
+    assert caught.value.code == "config-invalid"
 
 
 def test_the_command(hub: Hub, tmp_path: Path) -> None:
