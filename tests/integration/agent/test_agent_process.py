@@ -20,6 +20,7 @@ from edgesdk_agent.identity import IDENTITY_SCHEMA, STATEMENT_KEY, Identity, loa
 from edgesdk_agent.paths import Paths
 
 from edgesdk.devbroker.server import DevBroker
+from edgesdk.fleet.broker import MosquittoProcess, start_mosquitto
 from edgesdk.protocol.link import Link
 from edgesdk.protocol.link_types import Message
 from edgesdk.protocol.messages import COMMAND_TYPE, STATEMENT_TYPE, Event, Presence, Record, Reply, Statement, decode
@@ -31,13 +32,16 @@ FLEET, DEVICE = "lab", "dev-1"
 HEAVY = {"numpy", "cryptography", "tuf", "securesystemslib", "onnxruntime", "ai_edge_litert", "tflite_runtime", "rich"}
 
 
+Broker = DevBroker | MosquittoProcess
+
+
 class Ear:
     """Hears everything that the device says, as the hub would."""
 
-    def __init__(self, broker: DevBroker) -> None:
+    def __init__(self, broker: Broker) -> None:
         self.messages: list[Message] = []
         self._condition = threading.Condition()
-        self.link = Link(broker.host, broker.port, "hub-ear", username="hub", on_message=self._take)
+        self.link = Link(broker.host, broker.port, "hub", username="hub", on_message=self._take)
         for channel in ("presence", "telemetry", "event", "reply"):
             self.link.subscribe(up(FLEET, DEVICE, channel))
         self.link.start()
@@ -66,14 +70,19 @@ class Ear:
         return [decode(each.payload, Record) for each in self.messages if each.topic.endswith("telemetry")]
 
 
-@pytest.fixture
-def broker() -> Iterator[DevBroker]:
-    with DevBroker.running() as running:
-        yield running
+@pytest.fixture(params=["devbroker", pytest.param("mosquitto", marks=pytest.mark.mosquitto)])
+def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Broker]:
+    if request.param == "mosquitto":
+        (tmp_path / "broker").mkdir()
+        with start_mosquitto(tmp_path / "broker", port=0) as process:
+            yield process
+    else:
+        with DevBroker.running() as running:
+            yield running
 
 
 @pytest.fixture
-def ear(broker: DevBroker) -> Iterator[Ear]:
+def ear(broker: Broker) -> Iterator[Ear]:
     made = Ear(broker)
     yield made
     made.link.stop()
@@ -107,7 +116,7 @@ def start(root: Path, tmp_path: Path) -> Iterator[Start]:
     """Start the agent and wait until it is ready; whatever still runs at the end is killed."""
     with ExitStack() as stack:
 
-        def run(broker: DevBroker | None = None, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        def run(broker: Broker | None = None, *arguments: str, **environment: str) -> subprocess.Popen[str]:
             if broker is not None:
                 environment["EDGE_AGENT_LINK_BROKER"] = f"mqtt://{broker.host}:{broker.port}"
             log = stack.enter_context((tmp_path / "agent.log").open("a"))
@@ -161,7 +170,7 @@ def test_a_device_that_is_not_enrolled_says_so(tmp_path: Path) -> None:
         assert json.loads(done.stderr)["error"]["code"] == "not-enrolled"
 
 
-def test_presence_follows_the_process(start: Start, broker: DevBroker, ear: Ear) -> None:
+def test_presence_follows_the_process(start: Start, broker: Broker, ear: Ear) -> None:
     """Online when it comes, offline when it is asked to go, offline by its will when it is killed."""
     process = start(broker)
     ear.wait(lambda _: any(each.online for each in ear.presences()))
@@ -175,7 +184,7 @@ def test_presence_follows_the_process(start: Start, broker: DevBroker, ear: Ear)
     assert len({each.run for each in ear.presences()}) == 2
 
 
-def test_telemetry_survives_kill_9(start: Start, broker: DevBroker, ear: Ear) -> None:
+def test_telemetry_survives_kill_9(start: Start, broker: Broker, ear: Ear) -> None:
     """Records of killed runs arrive, none missing between the first and the last; copies are told by (run, seq)."""
     settings = {"EDGE_AGENT_TELEMETRY_INTERVAL_SECONDS": "0.02"}
     for number in (1, 2, 3):
@@ -200,7 +209,7 @@ def test_telemetry_survives_kill_9(start: Start, broker: DevBroker, ear: Ear) ->
         assert found == set(range(1, max(found) + 1)), run
 
 
-def test_without_a_broker_nothing_is_lost(start: Start, broker: DevBroker, ear: Ear) -> None:
+def test_without_a_broker_nothing_is_lost(start: Start, broker: Broker, ear: Ear) -> None:
     """What was measured offline arrives later, marked historical."""
     settings = {"EDGE_AGENT_TELEMETRY_INTERVAL_SECONDS": "0.05"}
     offline = start(None, **settings)
@@ -213,7 +222,7 @@ def test_without_a_broker_nothing_is_lost(start: Start, broker: DevBroker, ear: 
     assert len({record.run for record in records}) == 2
 
 
-def test_junk_from_the_broker_is_counted(start: Start, broker: DevBroker, ear: Ear, root: Path) -> None:
+def test_junk_from_the_broker_is_counted(start: Start, broker: Broker, ear: Ear, root: Path) -> None:
     """Malformed and misaddressed messages cost no worker and do no harm; status tells how many came."""
     start(broker, EDGE_AGENT_TELEMETRY_INTERVAL_SECONDS="0.05")
     ear.wait(lambda _: any(each.online for each in ear.presences()))
@@ -238,7 +247,7 @@ def test_junk_from_the_broker_is_counted(start: Start, broker: DevBroker, ear: E
 
 
 def test_a_release_is_deployed_stated_and_commanded(
-    start: Start, broker: DevBroker, ear: Ear, root: Path, world: World
+    start: Start, broker: Broker, ear: Ear, root: Path, world: World
 ) -> None:
     """One desired document brings a release to its trial; signed statements tell so; commands are answered once."""
     paths = Paths(root)
