@@ -105,6 +105,26 @@ def status(root: RootOption = None, config: ConfigOption = None, as_json: JsonOp
     _print(found, describe(found), as_json)
 
 
+@app.command()
+def why(
+    model: Annotated[str | None, typer.Argument(help="A model; left out: every model that is known here.")] = None,
+    root: RootOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say in a paragraph why this device has or has not an update, and what to do next."""
+    import msgspec  # noqa: PLC0415 - with the command
+
+    from edgesdk_agent.paths import Paths  # noqa: PLC0415
+    from edgesdk_agent.report import read_facts  # noqa: PLC0415
+    from edgesdk_agent.why import explain  # noqa: PLC0415
+
+    found = [explain(facts) for facts in read_facts(Paths(Path(_settings(config, root).root)), model)]
+    nothing = "No model was deployed here yet.\nNext: Deploy a release with `edge fleet deploy`."
+    text = "\n\n".join(f"{each.text}\nNext: {each.next or 'nothing.'}" for each in found)
+    _print({"models": msgspec.to_builtins(found)}, text or nothing, as_json)
+
+
 @app.command("systemd-unit")
 def systemd_unit(
     user: Annotated[str, typer.Option(help="Runs the agent.")] = "edge-agent",

@@ -67,7 +67,12 @@ class _Hints(msgspec.Struct):
 
 @dataclass(slots=True)
 class Counts:
-    """What came down since the agent started."""
+    """What came down since the agent started.
+
+    Attributes:
+        last_refusal: The last reason that was told to the fleet; the same one is not told twice.
+        last_problem: Why the newest desired document is not in force now; "" once one was accepted.
+    """
 
     desired: int = 0
     commands: int = 0
@@ -77,6 +82,7 @@ class Counts:
     replayed: int = 0
     dropped: int = 0
     last_refusal: str = ""
+    last_problem: str = ""
 
 
 @dataclass(slots=True)
@@ -332,10 +338,12 @@ class Intake:
         )
         with self._condition:
             self._waiting.retry = None
+        self.counts.last_problem = ""
         self._on_desired(verified)
 
     def _not_verified(self, error: EdgeError, envelope: dict[str, Any], *, new: bool) -> None:
         logger.warning("the %s desired document is not acted on: %s", "new" if new else "accepted", error)
+        self.counts.last_problem = str(error)
         now = self._clock.monotonic()
         with self._condition:
             self._not_before = now + REFUSED_PAUSE_S

@@ -7,11 +7,15 @@ from typing import Any
 
 import msgspec
 
-from edgesdk.errors import EdgeError
+from edgesdk.errors import DeploymentError, EdgeError
 from edgesdk.generation import read_slots
 from edgesdk_agent.identity import load_identity
 from edgesdk_agent.lock import is_running
+from edgesdk_agent.ota.status import ModelStatus
 from edgesdk_agent.paths import Paths
+from edgesdk_agent.store.records import Quarantined
+from edgesdk_agent.telemetry.probes import Probes
+from edgesdk_agent.why import Facts
 
 SHORT = 12
 
@@ -32,6 +36,45 @@ def read_status(paths: Paths) -> dict[str, Any]:
         "slots": _slots(paths),
         "agent": _agent(paths),
     }
+
+
+def read_facts(paths: Paths, model: str | None = None) -> list[Facts]:
+    """Return what `edge-agent why` explains: one model, or every model that is known here.
+
+    Raises:
+        DeploymentError: ``not-enrolled``, ``store-corrupt``, or ``generation-missing`` for a model not known here.
+    """
+    found = read_status(paths)
+    models = sorted({*found["slots"], *found["agent"].get("models", {})})
+    if model is not None and model not in models and models:
+        raise DeploymentError(
+            "generation-missing",
+            f"no model {model!r} is known here; there is {', '.join(models)}",
+            hint="Check the name; deploy the model with `edge fleet deploy`.",
+        )
+    disk_free = Probes(paths.store).disk_free()
+    names = [model] if model is not None else models
+    return [_facts(found, name, disk_free) for name in names]
+
+
+def _facts(found: dict[str, Any], model: str, disk_free: int | None) -> Facts:
+    agent, slots = found["agent"], found["slots"].get(model, {})
+    said = agent.get("models", {}).get(model)
+    status = msgspec.convert(said, ModelStatus) if said else None
+    failed = agent.get("quarantine", {}).get(status.generation or "") if status else None
+    return Facts(
+        model=model,
+        running=found["running"],
+        online=bool(agent.get("online")),
+        serial=agent.get("serial", 0),
+        problem=agent.get("intake", {}).get("last_problem", ""),
+        clock=agent.get("clock", "unproven"),
+        status=status,
+        slot=slots.get("serve", "none"),
+        serving=slots.get(slots.get("serve", "")),
+        quarantined=msgspec.convert(failed, Quarantined) if failed else None,
+        disk_free=disk_free,
+    )
 
 
 def describe(found: dict[str, Any]) -> str:

@@ -171,6 +171,7 @@ class Supervisor:
             "time_floor": parts.time.floor,
             "clock": parts.time.state,
             "models": msgspec.to_builtins(parts.updater.snapshot()),
+            "quarantine": msgspec.to_builtins(parts.state.quarantined()),
             "intake": msgspec.to_builtins(parts.intake.counts),
             "evidence": msgspec.to_builtins(parts.evidence.counts),
             "outbox": {"waiting": waiting, "bytes": waiting_bytes, "recreated": parts.outbox.recreated},

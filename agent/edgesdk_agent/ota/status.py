@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from edgesdk.generation import Slots
+from edgesdk.generation import Slots, TrialPolicy
 from edgesdk.protocol.messages import Reason, State
 from edgesdk_agent.ota.journal import Journal
 from edgesdk_agent.store.records import StatementDraft
@@ -21,6 +21,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         serving: Which slot apps are served from.
         retry_in_s: Seconds until a transient failure is tried again; None if nothing waits.
         trial_evidence: The figures of a running trial.
+        policy: How it is tried.
     """
 
     model: str
@@ -39,6 +40,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     retry_in_s: float | None = None
     paused: bool = False
     trial_evidence: dict[str, Any] = {}
+    policy: TrialPolicy | None = None
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,4 +100,5 @@ def status(
         retry_in_s=retry_in_s,
         paused=paused,
         trial_evidence=trial_evidence,
+        policy=journal.wanted.policy if journal.wanted else None,
     )
