@@ -205,8 +205,15 @@ CODES: dict[str, CodeInfo] = {
                 "The release is worse than the incumbent on labelled examples.",
                 "Check labels and training of the release; it stays quarantined here.",
             ),
-            "latency-budget": ("The release exceeds its latency budget.", "Use a smaller model or a faster target."),
+            "latency-budget": (
+                "Calls take longer than the policy's latency budget, or than `max_slowdown` times the good release's.",
+                "Use a smaller model or a faster target, or allow it in the trial policy.",
+            ),
             "memory-budget": ("The release exceeds its memory budget.", "Use a smaller model."),
+            "memory-growth": (
+                "Each call leaves memory behind: the release grows until the device has none left.",
+                "Bound what the model keeps between calls, such as a state that is appended to.",
+            ),
             "conversion-failed": ("A conversion step failed or crashed.", "Read the tool's words in the message."),
             "conversion-timeout": ("A conversion step took longer than its limit.", "Raise --step-timeout."),
             "accuracy-gate": (
@@ -235,6 +242,10 @@ CODES: dict[str, CodeInfo] = {
                 "Run `edge repo deployment-keys` with the hub's key.",
             ),
             "document-expired": ("A signed document has expired.", "Issue a new one; check the device's clock."),
+            "repository-swapped": (
+                "The repository's first root is not the one that the hub and its devices pin.",
+                "Pass the repository that the hub was made with; devices of a new repository need a new hub.",
+            ),
             "tuf-expired": ("Repository metadata has expired.", "Run `edge repo refresh` where the keys are."),
             "tuf-rollback": ("Repository metadata is older than what was seen before.", "Restore the newer metadata."),
             "tuf-metadata": ("Repository metadata does not verify.", "Check the repository's keys and contents."),

@@ -42,6 +42,8 @@ class TrialPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         alpha: Probability with which a release *at* the tolerated rate is rolled back wrongly.
         testing_seconds: Limit of the testing worker.
         testing_memory_bytes: Address-space limit of the testing worker; 0: none.
+        max_slowdown: How many times as long as the good generation's a call may take, measured in testing; None: any.
+        max_growth_bytes: Memory that a call may leave behind on average, measured in testing; None: any.
     """
 
     min_seconds: Annotated[float, Meta(ge=0)] = 60.0
@@ -54,6 +56,8 @@ class TrialPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     alpha: Annotated[float, Meta(gt=0, lt=1)] = 0.01
     testing_seconds: Annotated[float, Meta(gt=0)] = 120.0
     testing_memory_bytes: Annotated[int, Meta(ge=0)] = 0
+    max_slowdown: Annotated[float, Meta(gt=0)] | None = 1.5
+    max_growth_bytes: Annotated[int, Meta(ge=0)] | None = 1024
 
 
 class Generation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

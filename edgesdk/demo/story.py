@@ -41,6 +41,7 @@ min_calls = 150
 max_bad_rate = 0.001
 slow_ms = {slow_ms:.2f}
 max_slow_rate = 0.95 # slow calls are counted and shown here, no more
+max_slowdown = 20.0 # as is how much longer a call of 4.0.0 (float) takes than one of 2.0.0 (int8)
 """
 SLOW_FACTOR = 1.4
 FIRST_SLOW_MS = 50.0

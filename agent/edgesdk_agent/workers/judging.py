@@ -1,4 +1,8 @@
-"""What testing decides, apart from how it runs a model: parity within tolerances, truth by a paired exact test."""
+"""What testing decides, apart from how it runs a model.
+
+Parity within tolerances, truth by a paired exact test, time by a sign test beside the incumbent, memory by its rise
+from block to block.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,15 @@ from numpy.typing import NDArray
 
 from edgesdk.bundle.manifest import Tolerance
 from edgesdk.contract import Contract
-from edgesdk.stats import MIN_EXAMPLES, paired_loss_test
-from edgesdk_agent.workers.messages import Judge, ParityResult, TruthResult, Verdict
+from edgesdk.stats import MIN_EXAMPLES, binomial_at_least, paired_loss_test
+from edgesdk_agent.workers.messages import (
+    GrowthResult,
+    Judge,
+    ParityResult,
+    SlowdownResult,
+    TruthResult,
+    Verdict,
+)
 
 Array = NDArray[Any]
 Flags = NDArray[np.bool_]
@@ -98,4 +109,56 @@ def not_comparable(judge: Judge) -> TruthResult:
     """Return the verdict of a judge whose examples the newcomer cannot take: none, and said so."""
     return TruthResult(
         judge=judge, n=0, wins=0, losses=0, newcomer_score=0.0, incumbent_score=None, p_value=None, verdict="weak"
+    )
+
+
+def judge_slowdown(
+    newcomer_ms: Sequence[float], incumbent_ms: Sequence[float], *, factor: float, alpha: float
+) -> SlowdownResult:
+    """Judge whether calls take more than `factor` times as long as the incumbent's.
+
+    The sign test: pair i says *slower* when ``newcomer_ms[i] > factor * incumbent_ms[i]``. If the median ratio is at
+    most `factor`, that is binomial with a probability of at most 1/2, so a newcomer exactly at the factor is refused
+    with a probability of at most `alpha`, and one below it far more rarely. The two calls of a pair follow each other,
+    so that what else the machine does falls on both; nothing is supposed of how times are distributed.
+
+    Args:
+        newcomer_ms: Times of the newcomer's calls.
+        incumbent_ms: Times of the incumbent's, in pairs with them.
+        factor: `TrialPolicy.max_slowdown`.
+        alpha: The error rate.
+    """
+    ratios = np.asarray(newcomer_ms) / np.maximum(np.asarray(incumbent_ms), np.finfo(np.float64).tiny)
+    slower = int((ratios > factor).sum())
+    p_value = binomial_at_least(slower, len(ratios), 0.5)
+    return SlowdownResult(
+        pairs=len(ratios),
+        slower=slower,
+        ratio=float(np.median(ratios)),
+        factor=factor,
+        p_value=p_value,
+        passed=p_value > alpha,
+    )
+
+
+def judge_growth(resident: Sequence[int], calls_per_block: int, *, limit: int, alpha: float) -> GrowthResult:
+    """Judge whether memory grows with the calls.
+
+    It is refused only if both hold: the mean growth exceeds `limit` bytes a call, and so many blocks ended higher than
+    they began that a memory that goes up or down (or stays) by chance would with a probability of at most `alpha`
+    (a sign test over blocks). An allocator that takes one large step and stays there passes.
+
+    Args:
+        resident: Resident bytes before the first block and after each.
+        calls_per_block: Calls between two of them.
+        limit: `TrialPolicy.max_growth_bytes`.
+        alpha: The error rate.
+    """
+    steps = np.diff(np.asarray(resident, np.int64))
+    calls = calls_per_block * len(steps)
+    rising = int((steps > 0).sum())
+    per_call = float(steps.sum() / calls)
+    grows = per_call > limit and binomial_at_least(rising, len(steps), 0.5) <= alpha
+    return GrowthResult(
+        calls=calls, blocks=len(steps), rising=rising, bytes_per_call=per_call, limit=limit, passed=not grows
     )

@@ -266,6 +266,34 @@ class LatencyResult(_Message, frozen=True, kw_only=True):
     budget_ms: float | None = None
 
 
+class SlowdownResult(_Message, frozen=True, kw_only=True):
+    """How long calls take beside those of the good generation, the two called in turn.
+
+    `p_value` is of the sign test for "the median call takes more than `factor` times as long"; `ratio` the median.
+    """
+
+    pairs: int
+    slower: int
+    ratio: float
+    factor: float
+    p_value: float
+    passed: bool
+
+
+class GrowthResult(_Message, frozen=True, kw_only=True):
+    """What repeated inference leaves behind, states handed on as an app would.
+
+    `rising` of `blocks` blocks of calls ended with more memory than they began with.
+    """
+
+    calls: int
+    blocks: int
+    rising: int
+    bytes_per_call: float
+    limit: int
+    passed: bool
+
+
 class Judgement(_Message, frozen=True, kw_only=True):
     """What testing found. `reason` is set exactly when `passed` is false.
 
@@ -281,6 +309,8 @@ class Judgement(_Message, frozen=True, kw_only=True):
     parity: ParityResult | None = None
     truth: tuple[TruthResult, ...] = ()
     latency: LatencyResult | None = None
+    slowdown: SlowdownResult | None = None
+    growth: GrowthResult | None = None
     peak_memory: int = 0
     backend: str = ""
     provider: str = ""

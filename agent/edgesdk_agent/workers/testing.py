@@ -34,16 +34,29 @@ from edgesdk_agent.workers.judging import (
     answered_label,
     compare_labels,
     compare_parity,
+    judge_growth,
+    judge_slowdown,
     judge_truth,
     not_comparable,
 )
-from edgesdk_agent.workers.messages import Judge, Judgement, JudgeNewcomer, LatencyResult, ParityResult, TruthResult
+from edgesdk_agent.workers.measuring import takes, time_calls, time_in_turn, watch_memory
+from edgesdk_agent.workers.messages import (
+    GrowthResult,
+    Judge,
+    Judgement,
+    JudgeNewcomer,
+    LatencyResult,
+    ParityResult,
+    SlowdownResult,
+    TruthResult,
+)
 
 NICENESS = 5
 MAX_OPEN_FILES = 256
 MAX_FILE_BYTES = 64 << 20
 MAX_TIMED = 200
-PASSES = 3
+TIMING_SHARE = 0.1
+"""Part of the policy's time for testing that each of the repeated measurements may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +114,22 @@ def _judge(request: JudgeNewcomer) -> Judgement:
     with newcomer.open(request.options) as session:
         parity = _parity(session, newcomer)
         truth = tuple(_truths(session, newcomer, request))
+        growth = _growth(session, newcomer, request)
         latency = _latency(session, newcomer, request)
+        slowdown = _slowdown(session, newcomer, request)
         facts = Judgement(
             passed=True,
             weak=not truth or any(result.verdict == "weak" for result in truth),
             parity=parity,
             truth=truth,
             latency=latency,
+            slowdown=slowdown,
+            growth=growth,
             peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             backend=session.backend,
             provider=session.provider,
         )
-    error = _parity_error(parity) or _truth_error(truth) or _latency_error(latency)
+    error = _parity_error(parity) or _truth_error(truth) or _cost_error(growth, latency, slowdown)
     return _refused(facts, error) if error else facts
 
 
@@ -194,23 +211,48 @@ def _flags(session: Session, bundle: _Unpacked, data: TruthData) -> Flags:
     return compare_labels(answers, data.names())
 
 
+def _calls(bundle: _Unpacked) -> list[dict[str, Array]]:
+    """Return inputs to time calls with: those of the parity set, else of the truth set."""
+    data = load_parity(bundle.read, bundle.manifest) or bundle.truth()
+    return (
+        [] if data is None else [example for example, _ in zip(_examples(data.inputs), range(MAX_TIMED), strict=False)]
+    )
+
+
 def _latency(session: Session, newcomer: _Unpacked, request: JudgeNewcomer) -> LatencyResult | None:
-    """Time calls after a warm-up; the best of a few passes, so that a busy moment is not held against a model."""
-    data = load_parity(newcomer.read, newcomer.manifest) or newcomer.truth()
-    if data is None:
+    """Time calls by themselves, for the policy's budget in milliseconds."""
+    calls = _calls(newcomer)
+    if not calls:
         return None
-    examples = [example for example, _ in zip(_examples(data.inputs), range(MAX_TIMED), strict=False)]
-    session.run(examples[0])
-    budget, share = request.policy.slow_ms, 1 - request.policy.max_slow_rate
-    best: LatencyResult | None = None
-    for _ in range(PASSES):
-        times = [session.run_timed(example)[1].total_ms for example in examples]
-        p50, p95, judged = (float(np.quantile(times, q)) for q in (0.5, 0.95, share))
-        found = LatencyResult(count=len(times), p50_ms=p50, p95_ms=p95, judged_ms=judged, budget_ms=budget)
-        best = found if best is None or found.judged_ms < best.judged_ms else best
-        if budget is None or best.judged_ms <= budget:
-            break
-    return best
+    return time_calls(session, calls, budget=request.policy.slow_ms, share=1 - request.policy.max_slow_rate)
+
+
+def _slowdown(session: Session, newcomer: _Unpacked, request: JudgeNewcomer) -> SlowdownResult | None:
+    """Time calls in turn with the good generation's; None where there is none that can be called."""
+    calls, policy = _calls(newcomer), request.policy
+    if not calls or request.incumbent is None or policy.max_slowdown is None:
+        return None
+    incumbent = _unpacked(request.incumbent)
+    try:
+        with incumbent.open(request.incumbent_options) as other:
+            theirs = calls if takes(other, calls[0]) else _calls(incumbent)
+            if not theirs:
+                return None
+            mine, others = time_in_turn(session, calls, other, theirs, seconds=policy.testing_seconds * TIMING_SHARE)
+    except EdgeError:  # an incumbent that cannot run here is no judge
+        return None
+    return judge_slowdown(mine, others, factor=policy.max_slowdown, alpha=policy.alpha)
+
+
+def _growth(session: Session, newcomer: _Unpacked, request: JudgeNewcomer) -> GrowthResult | None:
+    """See what repeated inference leaves behind; None when too few calls fit into the time."""
+    calls, policy = _calls(newcomer), request.policy
+    if not calls or policy.max_growth_bytes is None:
+        return None
+    seen = watch_memory(session, calls, seconds=policy.testing_seconds * TIMING_SHARE)
+    if seen is None:
+        return None
+    return judge_growth(seen.resident, seen.calls_per_block, limit=policy.max_growth_bytes, alpha=policy.alpha)
 
 
 def _parity_error(parity: ParityResult | None) -> ReleaseError | None:
@@ -234,12 +276,27 @@ def _truth_error(truth: tuple[TruthResult, ...]) -> ReleaseError | None:
     return None
 
 
-def _latency_error(latency: LatencyResult | None) -> ReleaseError | None:
-    if latency is None or latency.budget_ms is None or latency.judged_ms <= latency.budget_ms:
-        return None
-    return ReleaseError(
-        "latency-budget", f"calls take {latency.judged_ms:.1f} ms, expected at most {latency.budget_ms:.1f} ms"
-    )
+def _cost_error(
+    growth: GrowthResult | None, latency: LatencyResult | None, slowdown: SlowdownResult | None
+) -> ReleaseError | None:
+    if growth is not None and not growth.passed:
+        return ReleaseError(
+            "memory-growth",
+            f"each call leaves {growth.bytes_per_call:.0f} bytes behind ({growth.rising} of {growth.blocks} blocks of"
+            f" calls rose), expected at most {growth.limit}",
+        )
+    if latency is not None and latency.budget_ms is not None and latency.judged_ms > latency.budget_ms:
+        return ReleaseError(
+            "latency-budget", f"calls take {latency.judged_ms:.1f} ms, expected at most {latency.budget_ms:.1f} ms"
+        )
+    if slowdown is not None and not slowdown.passed:
+        return ReleaseError(
+            "latency-budget",
+            f"calls take {slowdown.ratio:.2f} times as long as the good release's, expected at most"
+            f" {slowdown.factor:g} times ({slowdown.slower} of {slowdown.pairs} pairs, p={slowdown.p_value:.2g})",
+            hint="Use a smaller model, or allow it: `max_slowdown` in the trial policy.",
+        )
+    return None
 
 
 def _refused(facts: Judgement, error: EdgeError) -> Judgement:
