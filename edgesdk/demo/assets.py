@@ -1,4 +1,4 @@
-"""Where the demo's models and scripts lie: in the checkout, or inside the installed package."""
+"""Where the demo's models and scripts lie: in the checkout that this edgesdk was installed from."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ def wearable() -> Path:
     """Return the folder of the wearable example.
 
     Raises:
-        ConfigError: ``dependency-missing`` where neither a checkout nor the packaged copy is found.
+        ConfigError: ``dependency-missing`` where edgesdk does not run from a checkout: wheels stay small for devices.
     """
-    package = Path(edgesdk.__file__).resolve().parent
-    for folder in (package.parent / "examples" / "wearable", package / "demo" / "wearable"):
-        if (folder / "dataset.py").is_file():
-            return folder
-    raise ConfigError(
-        "dependency-missing",
-        "the wearable example is not installed with this edgesdk",
-        hint="Run the demo from a clone of the repository, or install the wheel.",
-    )
+    folder = Path(edgesdk.__file__).resolve().parent.parent / "examples" / "wearable"
+    if not (folder / "dataset.py").is_file():
+        raise ConfigError(
+            "dependency-missing",
+            "the demo's models are not part of the installed package",
+            hint="Run the demo from a clone of the repository: pip install uv && uv run --extra demo edge demo",
+        )
+    return folder
