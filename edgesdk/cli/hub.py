@@ -16,6 +16,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 def init(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.")],
     fleet: Annotated[str, typer.Option(help="Name of the fleet: [a-z0-9-].")],
+    repo: Annotated[
+        Path | None, typer.Option(help="The repository to pin; the first `edge hub start` pins its own when left out.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a hub: its certificate authority, its deployment key and its first token.
@@ -27,11 +30,12 @@ def init(
     from edgesdk.fleet.folder import HubFolder  # noqa: PLC0415
     from edgesdk.trust.keys import passphrase_from  # noqa: PLC0415
 
-    folder = HubFolder.create(directory, fleet=fleet, passphrase=passphrase_from(os.environ))
+    folder = HubFolder.create(directory, fleet=fleet, passphrase=passphrase_from(os.environ), repo=repo)
     public = folder.path / "keys" / "deployment.pub"
     if as_json:
         facts = {"hub": str(folder.path), "fleet": fleet, "deployment_keyid": folder.deployment_public.keyid}
-        typer.echo(json.dumps({**facts, "deployment_public": str(public)}))
+        pinned = folder.settings.root_sha256
+        typer.echo(json.dumps({**facts, "deployment_public": str(public), "root_sha256": pinned}))
         return
     typer.echo(f"hub of fleet {fleet} made in {folder.path}; its folder holds private keys: keep it, back it up")
     typer.echo("next, where the repository's keys are, let devices accept what this hub signs:")

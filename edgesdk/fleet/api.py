@@ -19,7 +19,7 @@ from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
-from edgesdk.errors import ConfigError, TrustError
+from edgesdk.errors import ConfigError, EdgeError
 from edgesdk.fleet import devices, metrics
 from edgesdk.fleet.access import Role, create_api_token, revoke_api_token
 from edgesdk.fleet.api_paths import PREFIX
@@ -112,7 +112,7 @@ def _public(services: Services) -> APIRouter:
         checks = {"database": "ok", "broker": "ok" if services.broker_online() else "offline", "repository": "ok"}
         try:
             services.operations.repository.versions()
-        except TrustError as error:
+        except EdgeError as error:
             checks["repository"] = error.code
         services.operations.registry.meta("schema")
         healthy = all(value == "ok" for value in checks.values())

@@ -8,8 +8,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from edgesdk.durable import write_atomic
 from edgesdk.errors import ConfigError
-from edgesdk.trust.files import write_atomic
 
 PID_FILE = "pid"
 WAIT_S = 5.0

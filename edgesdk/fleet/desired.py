@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from edgesdk.canonical import canonical_json
 from edgesdk.clock import rfc3339
-from edgesdk.errors import TrustError
+from edgesdk.errors import EdgeError
 from edgesdk.fleet.registry import Registry
 from edgesdk.fleet.releases import RepositoryView
 from edgesdk.fleet.tables import DesiredRow, Device
@@ -79,7 +79,7 @@ class Desk:
     def _min_tuf(self, row: DesiredRow | None) -> MinTuf:
         try:
             return self._repository.versions()
-        except TrustError:
+        except EdgeError:
             # A halt must not wait for a repository that is broken or has expired.
             return read_desired(row).min_tuf if row else MinTuf(root=1, timestamp=1)
 

@@ -12,7 +12,6 @@ import msgspec
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from edgesdk.canonical import sha256_hex
 from edgesdk.clock import rfc3339
 from edgesdk.errors import TrustError
 from edgesdk.fleet.access import add_enrolment_token, use_enrolment_token
@@ -61,14 +60,15 @@ class Enrolment:
         """Make a one-time token; the hub keeps only the hash of its secret.
 
         Raises:
-            TrustError: ``tuf-metadata`` if there is no repository whose root devices could pin.
+            TrustError: ``repository-swapped`` if devices could not verify what the repository's folder now holds.
         """
+        self._repository.root_bytes()
         expires = self._registry.clock.now() + valid
         token = Token(
             hub=self._addresses.hub,
             fleet=self._fleet,
             ca_sha256=self._authority.sha256,
-            root_sha256=sha256_hex(self._repository.root_bytes()),
+            root_sha256=self._repository.root_sha256,
             secret=secrets.token_urlsafe(SECRET_BYTES),
             expires_at=rfc3339(expires),
         )

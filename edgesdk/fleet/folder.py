@@ -1,6 +1,6 @@
 """The hub's folder: everything that a hub is, and all that a backup needs.
 
-HUB/hub.json              the fleet's name
+HUB/hub.json              the fleet's name, the SHA-256 of the repository's first root
     hub.db                devices, rollouts, statements, tokens (hashed), audit log
     keys/deployment.pem   signs what devices should run (0600)
     keys/deployment.pub   its public half, for `edge repo deployment-keys`
@@ -21,23 +21,28 @@ from typing import Any, TypeVar
 import msgspec
 from securesystemslib.signer import CryptoSigner
 
+from edgesdk.canonical import sha256_hex
+from edgesdk.durable import make_folder, write_atomic, write_private
 from edgesdk.errors import ConfigError, DeploymentError
 from edgesdk.fleet.access import create_api_token
 from edgesdk.fleet.registry import Registry
 from edgesdk.protocol.messages import FleetId
 from edgesdk.trust.ca import Authority, init_ca, load_ca
-from edgesdk.trust.files import make_folder, write_atomic, write_private
-from edgesdk.trust.keys import PublicKey, generate_key, load_signer
+from edgesdk.trust.keys import Hex32, PublicKey, generate_key, load_signer
+from edgesdk.trust.mapping import tuf_errors
+from edgesdk.trust.metadata import load_root
+from edgesdk.trust.repository import first_root
 
 HUB_SCHEMA = "edge.hub/1"
 T = TypeVar("T")
 
 
 class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`hub.json`."""
+    """`hub.json`; `root_sha256` is pinned by `edge hub init --repo` or the first start."""
 
     schema: str
     fleet: FleetId
+    root_sha256: Hex32 | None = None
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,16 +79,17 @@ class HubFolder:
             raise ConfigError("config-invalid", f"expected schema {HUB_SCHEMA} in {path}, got {self.settings.schema}")
 
     @classmethod
-    def create(cls, path: Path, *, fleet: str, passphrase: str | None = None) -> HubFolder:
+    def create(cls, path: Path, *, fleet: str, passphrase: str | None = None, repo: Path | None = None) -> HubFolder:
         """Make a new hub: authority, deployment key, database, first token. It is there whole or not at all.
 
         Args:
             path: Must not exist, or be an empty folder.
             fleet: Its name, ``[a-z0-9-]{1,64}``.
             passphrase: Encrypts the deployment key and the authority's; None leaves them to the file's mode.
+            repo: The repository whose first root is pinned; None leaves that to the first start.
 
         Raises:
-            ConfigError: ``file-exists``, or ``argument-invalid`` for the name.
+            ConfigError: ``file-exists``, ``argument-invalid`` for the name, and what `pin_root` raises.
         """
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise ConfigError("file-exists", f"{path} exists and is not empty")
@@ -91,6 +97,8 @@ class HubFolder:
             settings = msgspec.convert({"schema": HUB_SCHEMA, "fleet": fleet}, HubSettings)
         except msgspec.ValidationError as error:
             raise ConfigError("argument-invalid", f"a fleet's name is [a-z0-9-]{{1,64}}, got {fleet!r}") from error
+        if repo is not None:
+            settings = msgspec.structs.replace(settings, root_sha256=_sound_root(repo))
         building = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             make_folder(building, mode=0o700)
@@ -107,6 +115,18 @@ class HubFolder:
             shutil.rmtree(building, ignore_errors=True)
             raise
         return cls(path)
+
+    def pin_root(self, repo: Path) -> str:
+        """Return the SHA-256 of the first root that this hub trusts; the first call pins the one that `repo` has.
+
+        Raises:
+            TrustError: ``tuf-metadata`` or ``signature-invalid`` if what would be pinned is no sound root.
+            ConfigError: ``file-missing`` if there is no repository.
+        """
+        if self.settings.root_sha256 is None:
+            self.settings = msgspec.structs.replace(self.settings, root_sha256=_sound_root(repo))
+            write_atomic(self.path / "hub.json", msgspec.json.encode(self.settings) + b"\n")
+        return self.settings.root_sha256 or ""
 
     @property
     def deployment_public(self) -> PublicKey:
@@ -156,6 +176,13 @@ class HubFolder:
         """Return where the hub listens, or listened last; None if it never started."""
         path = self.path / "run.json"
         return _read(path, Running) if path.is_file() else None
+
+
+def _sound_root(repo: Path) -> str:
+    root = first_root(repo)
+    with tuf_errors(f"the first root of {repo}"):
+        load_root(root)
+    return sha256_hex(root)
 
 
 def _read(path: Path, kind: type[T]) -> T:

@@ -23,6 +23,7 @@ STATUS = {
     "tuf-target-missing": 404,
     "rollout-conflict": 409,
     "deployment-key-unlisted": 409,
+    "repository-swapped": 409,
     "tuf-expired": 409,
     "token-invalid": 403,
     "possession": 403,

@@ -19,6 +19,7 @@ from typing import Literal, Self
 import uvicorn
 
 from edgesdk.clock import Clock, SystemClock
+from edgesdk.durable import make_folder, write_atomic
 from edgesdk.errors import ConfigError
 from edgesdk.fleet import children
 from edgesdk.fleet.api import Services, create_app
@@ -32,7 +33,6 @@ from edgesdk.fleet.registry import Registry
 from edgesdk.fleet.releases import RepositoryView
 from edgesdk.protocol.link import LinkTLS
 from edgesdk.trust.ca import Authority, Issued
-from edgesdk.trust.files import make_folder, write_atomic
 
 log = logging.getLogger(__name__)
 GRACE_S = 3
@@ -112,7 +112,7 @@ class Hub:
         registry = Registry(options.database or folder.path / "hub.db", clock=self._clock)
         self._stack.callback(registry.close)
         authority, signer = folder.authority(options.passphrase), folder.signer(options.passphrase)
-        repository = RepositoryView(options.repo, clock=self._clock)
+        repository = RepositoryView(options.repo, root_sha256=folder.pin_root(options.repo), clock=self._clock)
         repository.root_bytes()
         listening = self._stack.enter_context(_listen(options.host, options.port or _kept(registry, "http-port")))
         port = listening.getsockname()[1]

@@ -1,6 +1,7 @@
 """What the hub knows of the repository: releases, metadata versions, deployment keys; read from its folder, verified.
 
-Devices verify for themselves. The hub checks the same signatures so that it never asks for what they would refuse.
+Devices verify for themselves. The hub checks the same signatures, from the same pinned root, so that it never asks for
+what they would refuse.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from securesystemslib.exceptions import StorageError
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
-from tuf.api.serialization import DeserializationError
+from tuf.api.metadata import TargetFile
 
 from edgesdk.bundle.manifest import DEPLOYMENT_KEYS_TARGET, ReleaseIndex, release_target
+from edgesdk.canonical import sha256_hex
 from edgesdk.clock import Clock, SystemClock, rfc3339
-from edgesdk.errors import TrustError
+from edgesdk.errors import ConfigError, TrustError
 from edgesdk.protocol.messages import MinTuf
 from edgesdk.trust.deployment import decode_deployment_keys
+from edgesdk.trust.metadata import METADATA, ROLES, Current, load_current, root_path
+from edgesdk.trust.repository import first_root
 
 RELEASE = re.compile(r"models/([^/]+)/([^/]+)/release\.json")
 MAX_TARGET = 1024 * 1024
@@ -33,34 +35,35 @@ class Published:
     release: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Trusted:
-    root: Root
-    timestamp: Timestamp
-    snapshot: Snapshot
-    targets: Targets
-
-
 class RepositoryView:
-    """A TUF repository's folder, as `edge repo` writes it.
+    """A TUF repository's folder, as `edge repo` writes it, believed only as far as it follows from the pinned root.
 
     Args:
         folder: Holds ``metadata/`` and ``targets/``.
+        root_sha256: SHA-256 of the first root, which the hub's folder and every device's token pin.
         clock: Judges expiry.
     """
 
-    def __init__(self, folder: Path, *, clock: Clock | None = None) -> None:
+    def __init__(self, folder: Path, *, root_sha256: str, clock: Clock | None = None) -> None:
         self.folder = folder
+        self.root_sha256 = root_sha256
         self._clock = clock or SystemClock()
-        self._cached: tuple[tuple[int, bytes], _Trusted] | None = None
+        self._cached: tuple[bytes, Current] | None = None
 
     def root_bytes(self) -> bytes:
         """Return the first root, which devices pin.
 
         Raises:
-            TrustError: ``tuf-metadata`` if there is none.
+            TrustError: ``repository-swapped`` if it is not the pinned one.
+            ConfigError: ``file-missing`` if there is none.
         """
-        return self._read_metadata("1.root.json")
+        data = first_root(self.folder)
+        if (found := sha256_hex(data)) != self.root_sha256:
+            raise TrustError(
+                "repository-swapped",
+                f"the first root of {self.folder} has SHA-256 {found[:12]}…, pinned is {self.root_sha256[:12]}…",
+            )
+        return data
 
     def versions(self) -> MinTuf:
         """Return the versions that a device must at least see."""
@@ -125,49 +128,36 @@ class RepositoryView:
             raise TrustError("tuf-target-mismatch", f"target {entry.path} does not match its metadata") from error
         return data
 
-    def _load(self) -> _Trusted:
+    def _load(self) -> Current:
+        """Return verified metadata that has not expired.
+
+        Raises:
+            TrustError: ``repository-swapped``, ``tuf-expired`` and what `load_current` raises.
+            ConfigError: ``file-missing``.
+        """
+        current = self._current()
+        for role in ROLES:
+            signed = getattr(current, role)
+            if signed.is_expired(self._clock.now()):
+                raise TrustError("tuf-expired", f"the repository's {role} expired at {rfc3339(signed.expires)}")
+        return current
+
+    def _current(self) -> Current:
         """Return verified metadata; verified again only when the time stamp or the root has changed."""
-        newest = self._newest_root()
-        seen = (newest, self._read_metadata("timestamp.json"))
-        if self._cached is None or self._cached[0] != seen:
-            self._cached = (seen, self._verify(newest))
-        trusted = self._cached[1]
-        for role in (trusted.root, trusted.timestamp, trusted.snapshot, trusted.targets):
-            if role.is_expired(self._clock.now()):
-                raise TrustError("tuf-expired", f"the repository's {role.type} expired at {rfc3339(role.expires)}")
-        return trusted
+        timestamp = self._timestamp()
+        if self._cached is not None:
+            seen, current = self._cached
+            if seen == timestamp and not root_path(self.folder, current.root.version + 1).exists():
+                return current
+        self._cached = (timestamp, load_current(self.folder, self.root_bytes()))
+        return self._cached[1]
 
-    def _verify(self, newest: int) -> _Trusted:
+    def _timestamp(self) -> bytes:
         try:
-            name = f"{newest}.root.json"
-            root = Metadata[Root].from_bytes(self._read_metadata(name)).signed
-            self._verified(root, Root.type, name)
-            timestamp = Metadata[Timestamp].from_bytes(self._verified(root, Timestamp.type, "timestamp.json")).signed
-            name = f"{timestamp.snapshot_meta.version}.snapshot.json"
-            snapshot = Metadata[Snapshot].from_bytes(self._verified(root, Snapshot.type, name)).signed
-            name = f"{snapshot.meta['targets.json'].version}.targets.json"
-            targets = Metadata[Targets].from_bytes(self._verified(root, Targets.type, name)).signed
-        except (RepositoryError, DeserializationError, StorageError, KeyError, ValueError) as error:
-            raise TrustError("tuf-metadata", f"the repository {self.folder} does not verify: {error}") from error
-        return _Trusted(root, timestamp, snapshot, targets)
-
-    def _verified(self, root: Root, role: str, name: str) -> bytes:
-        data = self._read_metadata(name)
-        metadata = Metadata.from_bytes(data)
-        root.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
-        return data
-
-    def _newest_root(self) -> int:
-        names = (self.folder / "metadata").glob("*.root.json")
-        versions = [int(name.name.split(".")[0]) for name in names if name.name.split(".")[0].isdigit()]
-        return max(versions, default=1)
-
-    def _read_metadata(self, name: str) -> bytes:
-        try:
-            return (self.folder / "metadata" / name).read_bytes()
+            return (self.folder / METADATA / "timestamp.json").read_bytes()
         except OSError as error:
-            raise TrustError(
-                "tuf-metadata",
-                f"{self.folder} is no repository: metadata/{name} cannot be read",
+            raise ConfigError(
+                "file-missing",
+                f"{self.folder} is no repository: metadata/timestamp.json cannot be read ({error.strerror})",
                 hint="Make one with `edge repo init`, or correct --repo.",
             ) from error
