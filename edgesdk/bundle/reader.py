@@ -16,7 +16,6 @@ from types import TracebackType
 from typing import Self
 
 from edgesdk.bundle.decode import decode_manifest
-from edgesdk.bundle.durable import sync_folder, write_new
 from edgesdk.bundle.layout import (
     END_BYTES,
     MANIFEST_NAME,
@@ -33,6 +32,7 @@ from edgesdk.bundle.layout import (
     role_alignment,
 )
 from edgesdk.bundle.manifest import FileEntry, Manifest
+from edgesdk.durable import sync_folder, write_new
 from edgesdk.errors import ConfigError, DeploymentError, ReleaseError
 
 CHUNK = 1 << 20

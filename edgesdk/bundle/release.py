@@ -11,8 +11,8 @@ from pathlib import Path
 
 from edgesdk.bundle.archive import Bundle, open_bundle
 from edgesdk.bundle.decode import MAX_RELEASE_BYTES, decode_release, encode_release
-from edgesdk.bundle.durable import atomic_file
 from edgesdk.bundle.manifest import RELEASE_SCHEMA, Lineage, ReleaseIndex, VariantEntry
+from edgesdk.durable import atomic_file
 from edgesdk.errors import ConfigError, ReleaseError
 
 RELEASE_NAME = "release.json"

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgesdk.bundle.decode import decode_manifest, encode_manifest
-from edgesdk.bundle.durable import atomic_file
 from edgesdk.bundle.layout import MANIFEST_NAME, Entry, Layout, place_entries, role_alignment
 from edgesdk.bundle.manifest import FileEntry, Manifest, Role
+from edgesdk.durable import atomic_file
 from edgesdk.errors import ReleaseError
 
 CHUNK = 1 << 20

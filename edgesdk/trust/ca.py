@@ -28,8 +28,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from edgesdk.canonical import sha256_hex
 from edgesdk.clock import SystemClock
+from edgesdk.durable import make_folder, write_atomic, write_private
 from edgesdk.errors import ConfigError, TrustError
-from edgesdk.trust.files import make_folder, write_atomic, write_private
 from edgesdk.trust.keys import load_tls_key, private_pem
 
 Role = Literal["hub", "subscriber"]

@@ -22,8 +22,8 @@ from tuf.api.exceptions import LengthOrHashMismatchError
 from tuf.api.metadata import Metadata, MetaFile, Root, Signed, Snapshot, TargetFile, Targets, Timestamp
 
 from edgesdk.clock import SystemClock, rfc3339
+from edgesdk.durable import make_folder, write_atomic
 from edgesdk.errors import ConfigError, DeploymentError, TrustError
-from edgesdk.trust.files import make_folder, write_atomic
 from edgesdk.trust.keyring import KeyRing
 from edgesdk.trust.keys import PublicKey, tuf_key
 from edgesdk.trust.metadata import METADATA, TARGETS, Current, Role, load_current, root_path

@@ -18,10 +18,10 @@ from tuf.api.exceptions import DownloadHTTPError
 from tuf.ngclient import FetcherInterface, TargetFile, Updater, UpdaterConfig
 from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 
+from edgesdk.durable import make_folder, sync_file, sync_folder
 from edgesdk.errors import LinkError, TrustError
 from edgesdk.protocol.messages import MinTuf
 from edgesdk.trust.fetcher import HttpFetcher
-from edgesdk.trust.files import make_folder, sync_file, sync_folder
 from edgesdk.trust.mapping import tuf_errors
 from edgesdk.trust.metadata import METADATA, TARGETS
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import msgspec
 from securesystemslib.signer import CryptoSigner
 
+from edgesdk.durable import make_folder, write_atomic, write_private
 from edgesdk.errors import ConfigError, TrustError
-from edgesdk.trust.files import make_folder, write_atomic, write_private
 from edgesdk.trust.keys import ENCRYPTED_MARK, PublicKey, load_signer, make_key, public_key_of, read_private
 
 TRUSTED_ROOT = "trusted-root.json"

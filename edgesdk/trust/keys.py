@@ -31,8 +31,8 @@ from msgspec import Meta
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from edgesdk.canonical import canonical_json, sha256_hex
+from edgesdk.durable import readable_by_others, write_private
 from edgesdk.errors import ConfigError, TrustError
-from edgesdk.trust.files import readable_by_others, write_private
 
 PASSPHRASE_VARIABLE = "EDGE_KEY_PASSPHRASE"  # noqa: S105 - the name of a variable
 ENCRYPTED_MARK = b"BEGIN ENCRYPTED PRIVATE KEY"

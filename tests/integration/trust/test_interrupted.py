@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from securesystemslib.signer import CryptoSigner
 
+from edgesdk.durable import write_atomic
 from edgesdk.errors import EdgeError
 from edgesdk.trust.client import UpdateClient
-from edgesdk.trust.files import write_atomic
 from edgesdk.trust.keys import public_key_of
 from edgesdk.trust.repository import (
     Options,

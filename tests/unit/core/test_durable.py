@@ -6,8 +6,8 @@ import stat
 
 import pytest
 
+from edgesdk.durable import readable_by_others, write_atomic, write_private
 from edgesdk.errors import ConfigError
-from edgesdk.trust.files import readable_by_others, write_atomic, write_private
 
 
 def test_bytes_and_files_are_written_with_their_mode(tmp_path):
