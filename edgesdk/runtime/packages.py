@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 
 from edgesdk.bundle.manifest import RuntimeName
+from edgesdk.targets.ceilings import ceiling
 from edgesdk.targets.matching import InstalledRuntime, version_key
 
 # In the order of preference: ai-edge-litert is the default for tflite (see docs/adr).
@@ -14,6 +15,8 @@ PACKAGES: tuple[tuple[RuntimeName, str], ...] = (
     ("onnxruntime", "onnxruntime"),
     ("onnxruntime", "onnxruntime-gpu"),
 )
+PROVIDERS: dict[str, tuple[str, ...]] = {"onnxruntime-gpu": ("cpu", "cuda", "tensorrt")}
+"""What packages were built to run on, where it is more than the CPU."""
 
 
 def installed() -> tuple[InstalledRuntime, ...]:
@@ -26,7 +29,17 @@ def installed() -> tuple[InstalledRuntime, ...]:
         release = _version(package)
         if release is None or (package == "tflite-runtime" and version_key(_version("numpy") or "0") >= (2,)):
             continue
-        found.append(InstalledRuntime(name=name, package=package, version=release))
+        reads = ceiling(name, version_key(release))
+        found.append(
+            InstalledRuntime(
+                name=name,
+                package=package,
+                version=release,
+                max_opset=reads.opset if reads else None,
+                max_ir=reads.ir if reads else None,
+                providers=PROVIDERS.get(package, ("cpu",)),
+            )
+        )
     return tuple(found)
 
 

@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike
 from edgesdk.bundle.manifest import Manifest, RuntimeName, Stage
 from edgesdk.contract import Binding, Bindings, Contract, tensor
 from edgesdk.errors import ContractError, ReleaseError
-from edgesdk.runtime.backend import Backend, RawTensor, RuntimeOptions, open_backend, read_options
+from edgesdk.runtime.backend import Backend, RawTensor, RuntimeOptions, read_options
+from edgesdk.runtime.choice import open_backend
 from edgesdk.runtime.codec import Array, Coder, check_input, decoder, encoder, not_finite, zeros
 
 _SCALE_TOLERANCE = 1e-6
