@@ -108,17 +108,21 @@ def deployment_keys(
 
 @app.command()
 def rotate(
-    role: Annotated[str, typer.Argument(metavar="ROLE", help="root, targets, snapshot or timestamp.")],
+    roles: Annotated[list[str], typer.Argument(metavar="ROLE...", help="root, targets, snapshot or timestamp.")],
     repo: RepoOption,
     keys: KeysOption = [],  # noqa: B006 - Typer copies it
     as_json: JsonOption = False,
 ) -> None:
-    """Replace a role's keys by new ones. Destroy the old key files afterwards."""
+    """Replace the keys of roles by new ones; root signs that, so a lost old key of another role is not needed.
+
+    Destroy the old key files afterwards, and take new online keys to the machine that refreshes.
+    """
     from edgesdk.trust import repository  # noqa: PLC0415
 
     folders = _folders(repo, keys)
-    done = repository.rotate(repo, folders, repository.parse_role(role), passphrase=_passphrase(folders))
-    _show(done, as_json, f"replaced the keys of {role}")
+    parsed = [repository.parse_role(role) for role in roles]
+    done = repository.rotate(repo, folders, parsed, passphrase=_passphrase(folders))
+    _show(done, as_json, f"replaced the keys of {', '.join(roles)}")
 
 
 @app.command()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -31,6 +31,8 @@ from edgesdk.trust.metadata import METADATA, TARGETS, Current, Role, load_curren
 S = TypeVar("S", Root, Targets, Snapshot, Timestamp)
 SHA256 = ["sha256"]
 LOCK = ".lock"
+ONLINE_LAST: tuple[Role, ...] = ("targets", "snapshot", "timestamp")
+"""Roles in the order in which they are signed: each names the one before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,9 +119,7 @@ class Change:
             TrustError: ``key-threshold`` and what loading keys raises; ``tuf-expired`` if something that is not signed
                 anew has expired.
         """
-        order = ["targets", "snapshot", "timestamp"]
-        again = order[order.index(start) :]
-        self._check_fresh([role for role in ("root", "targets", "snapshot") if role not in again])
+        again = self._again(start)
         signers = {role: [*self._signers(role), *(extra or {}).get(role, ())] for role in again}
         if "targets" in again:
             data, version = self._sign("targets", self.targets, signers["targets"])
@@ -133,10 +133,39 @@ class Change:
         self._write("timestamp.json", data)
         self.remember()
 
-    def commit_root(self, signers: Sequence[CryptoSigner]) -> None:
-        """Sign and write the next root, and pin it here."""
+    def check(self, start: Role, *, but: Collection[Role]) -> None:
+        """Check that `commit` from `start` would find every key that it needs, those of `but` excepted.
+
+        Raises:
+            TrustError: As `commit`.
+        """
+        for role in self._again(start):
+            if role not in but:
+                self._signers(role)
+
+    def has_keys(self, role: Role) -> bool:
+        """Tell whether enough of a role's keys are at hand.
+
+        Raises:
+            TrustError: ``key-passphrase``, ``key-permissions``: a key that cannot be read is not a lost one.
+        """
+        try:
+            self._signers(role)
+        except TrustError as error:
+            if error.code != "key-threshold":
+                raise
+            return False
+        return True
+
+    def commit_root(self, signers: Sequence[CryptoSigner], *, then: Role | None = None) -> None:
+        """Sign and write the next root, after it what only the new root's keys sign (`then`), and pin the root here.
+
+        It is pinned last: until then a second run sees the root before it, for which `then` is still signed.
+        """
         data, version = self._sign("root", self.root, signers)
         self.options.write(root_path(self.repo, version), data)
+        if then is not None:
+            self.commit(then)
         self.ring.pin_root(data)
         self.remember()
 
@@ -173,6 +202,12 @@ class Change:
     def _versions(self) -> dict[str, int]:
         return {role: signed.version for role, signed in self._roles().items()}
 
+    def _again(self, start: Role) -> Sequence[Role]:
+        """Return the roles that are signed anew with `start`; the others must not have expired."""
+        again = ONLINE_LAST[ONLINE_LAST.index(start) :]
+        self._check_fresh([role for role in ("root", "targets", "snapshot") if role not in again])
+        return again
+
     def _check_fresh(self, roles: Sequence[str]) -> None:
         for role in roles:
             if self._roles()[role].is_expired(self.options.now()):
@@ -196,8 +231,10 @@ class Change:
 
 
 @contextlib.contextmanager
-def change(repo: Path, ring: KeyRing, options: Options) -> Iterator[Change]:
+def change(repo: Path, ring: KeyRing, options: Options, *, replacing: Collection[Role] = ()) -> Iterator[Change]:
     """Lock a repository, verify it from the pinned root, and hand it out for one change.
+
+    `replacing`: see `load_current`.
 
     Raises:
         ConfigError: ``file-missing`` if there is no repository or no pinned root.
@@ -207,7 +244,7 @@ def change(repo: Path, ring: KeyRing, options: Options) -> Iterator[Change]:
     if not (repo / METADATA).is_dir():
         raise ConfigError("file-missing", f"{repo} is no repository", hint="Make it: `edge repo init`.")
     with locked(repo):
-        current = load_current(repo, pinned)
+        current = load_current(repo, pinned, replacing=replacing)
         ring.check_seen(current.versions())
         yield Change(repo, ring, options, current)
 

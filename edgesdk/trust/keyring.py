@@ -102,7 +102,7 @@ class KeyRing:
             raise ConfigError(
                 "file-missing",
                 f"there is no {TRUSTED_ROOT} in {self}",
-                hint="Name the key folder that `edge repo init` made.",
+                hint=f"Name the key folder that `edge repo init` made, or copy its {TRUSTED_ROOT} beside the keys.",
             )
         return data
 

@@ -246,32 +246,40 @@ def refresh(
 def rotate(
     repo: Path,
     keys: KeyFolders,
-    role: Role,
+    roles: Role | Sequence[Role],
     *,
     passphrase: str | None = None,
     options: Options | None = None,
 ) -> Published:
-    """Replace a role's keys by new ones (as many, same threshold); the next root says so.
+    """Replace the keys of roles by new ones (as many, same threshold); one next root says so.
 
-    A new root is signed by the old and the new threshold. For another role its metadata is signed by old and new keys
-    *before* the new root appears, so that it verifies from either root and no client fails in between.
+    A new root is signed by the old and the new threshold. Another role's metadata is signed by old and new keys
+    *before* the new root appears, so that it verifies from either root and no client fails in between. Where the old
+    keys are lost the root comes first and the metadata right after it, signed by the new keys alone; if that is
+    interrupted clients find nothing new (``signature-invalid``) until the same rotation is run again.
 
     Raises:
         TrustError: As `publish_release`.
+        ConfigError: ``argument-invalid`` without a role.
     """
     options = options or Options()
     ring = KeyRing(keys, passphrase, options.write)
-    with change(repo, ring, options) as made:
+    wanted: list[Role] = [role for role in ROLES if role in ({roles} if isinstance(roles, str) else set(roles))]
+    if not wanted:
+        raise ConfigError("argument-invalid", "no role to rotate")
+    below = [role for role in wanted if role != "root"]
+    with change(repo, ring, options, replacing=below) as made:
         signers = made.root_signers()
-        entry = made.root.roles[role]
-        made_keys = [ring.create(role) for _ in entry.keyids]
-        new = ring.signers(role, [key.keyid for key in made_keys], len(made_keys))
-        if role == "root":
-            signers = [*signers, *new]
-        else:
-            made.commit(role, {role: new})
-        replace_keys(made.root, role, made_keys)
-        made.commit_root(signers)
+        lost = [role for role in below if not made.has_keys(role)]
+        if below:
+            made.check(below[0], but=below)
+        created = {role: [ring.create(role) for _ in made.root.roles[role].keyids] for role in wanted}
+        new = {role: ring.signers(role, [key.keyid for key in each], len(each)) for role, each in created.items()}
+        if below and not lost:
+            made.commit(below[0], {role: new[role] for role in below})
+        for role, each in created.items():
+            replace_keys(made.root, role, each)
+        made.commit_root([*signers, *new.get("root", ())], then=below[0] if lost else None)
         return made.result()
 
 

@@ -101,6 +101,24 @@ def test_a_killed_change_leaves_a_usable_repository(repo, make_release, serve, n
     device.refresh()
 
 
+@pytest.mark.parametrize("roles", [("timestamp",), ("snapshot", "timestamp"), ("targets",)])
+def test_a_killed_replacement_of_lost_keys_is_completed_by_the_next(repo, serve, roles):
+    """Killed at any write, a rotation without the old keys is completed by running it again; no device is misled."""
+    device = repo.client(serve(repo.path).url, "device")
+    device.refresh()
+    for whole in range(4):
+        for path in [path for role in roles for path in repo.keys.glob(f"{role}-*.pem")]:
+            path.unlink()
+        killed(lambda options: rotate(repo.path, repo.keys, roles, options=options), repo.options.now, whole)
+        try:
+            device.refresh()
+        except EdgeError as error:
+            assert error.code == "signature-invalid"
+        rotate(repo.path, repo.keys, roles, options=repo.options)
+        device.refresh()
+        assert device.read_target(OLD, 100_000)
+
+
 def test_a_killed_init_is_completed_by_the_next(tmp_path, serve, repo):
     """Until the first root is there it is no repository; whatever was left, the next init completes it."""
     path, keys = tmp_path / "new" / "repo", tmp_path / "new" / "keys"

@@ -269,6 +269,43 @@ def test_an_old_key_signs_nothing_after_rotation(repo, make_release):
     assert list(newest.signatures) == repo.keyids("targets")
 
 
+@pytest.mark.parametrize("roles", [("timestamp",), ("snapshot",), ("snapshot", "timestamp"), ("targets",)])
+def test_a_lost_key_is_replaced_by_root(repo, serve, make_release, roles):
+    """Root alone signs new keys in: enrolled and new devices follow, and the new keys do what the old ones did."""
+    url = serve(repo.path).url
+    device = repo.client(url)
+    device.refresh()
+    for path in [path for role in roles for path in repo.keys.glob(f"{role}-*.pem")]:
+        path.unlink()
+    done = rotate(repo.path, repo.keys, roles, options=repo.options)
+    assert (done.versions["root"], device.refresh().root) == (2, 2)
+    publish_release(repo.path, repo.keys, make_release("2.0.0"), options=repo.options)
+    refresh(repo.path, repo.keys, options=repo.options)
+    for client in (device, repo.client(url, "fresh")):
+        client.refresh()
+        assert client.target("models/digits/2.0.0/release.json")
+
+
+def test_lost_and_expired_online_keys_are_replaced_at_once(repo, serve):
+    """A month after the machine with both online keys died, one rotation by root brings the repository back."""
+    for path in [*repo.keys.glob("snapshot-*.pem"), *repo.keys.glob("timestamp-*.pem")]:
+        path.unlink()
+    rotate(repo.path, repo.keys, ("snapshot", "timestamp"), options=repo.at(days=30))
+    later = NOW + timedelta(days=30)
+    assert repo.client(serve(repo.path).url, now=later).refresh().root == 2
+
+
+def test_a_rotation_that_cannot_be_finished_is_not_begun(repo):
+    """Without the time stamp's key, which is not being replaced, a snapshot rotation writes nothing at all."""
+    for path in [*repo.keys.glob("snapshot-*.pem"), *repo.keys.glob("timestamp-*.pem")]:
+        path.unlink()
+    before = tree(repo.path)
+    with pytest.raises(TrustError, match="timestamp needs 1") as caught:
+        rotate(repo.path, repo.keys, "snapshot", options=repo.options)
+    assert caught.value.code == "key-threshold"
+    assert tree(repo.path) == before
+
+
 def test_a_repository_that_is_not_there_is_not_made(repo, tmp_path):
     """A mistyped folder is named and not created."""
     with pytest.raises(ConfigError, match="file-missing"):
