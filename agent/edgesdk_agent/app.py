@@ -16,6 +16,7 @@ from edgesdk.protocol.link import Link
 from edgesdk.protocol.link_types import Message
 from edgesdk.protocol.messages import Presence, encode
 from edgesdk.protocol.topics import up
+from edgesdk.targets.matching import Capabilities
 from edgesdk_agent.commands import Commands, LogTail
 from edgesdk_agent.config import AgentConfig
 from edgesdk_agent.device import broker_address, capabilities, tflite_package
@@ -67,6 +68,9 @@ def build(
     repository_url = config.link.repository or identity.repository
     ca = repository_ca(repository_url, identity, paths)
 
+    def can_do() -> Capabilities:
+        return capabilities(config.runtime, probes)
+
     def repository() -> Repository:
         return Repository(
             url=repository_url,
@@ -105,7 +109,7 @@ def build(
         state=state,
         workers=workers,
         download=Downloader(ca=ca, bytes_per_second=config.download.bytes_per_second),
-        capabilities=lambda: capabilities(config.runtime, probes),
+        capabilities=can_do,
         clock=clock,
         emit=lambda _: intake.sign_now(),
         boot_id=boot,
@@ -151,6 +155,7 @@ def build(
                 outbox, identity, clock=clock, bytes_per_day=config.telemetry.bytes_per_day, version=agent
             ),
             probes=probes,
+            capabilities=can_do,
             workers=workers,
             updater=updater,
             intake=intake,

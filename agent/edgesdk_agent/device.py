@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from edgesdk.errors import ConfigError
@@ -16,13 +17,27 @@ from edgesdk_agent.telemetry.probes import Probes
 
 TFLITE_PACKAGES = {"ai-edge-litert", "tflite-runtime"}
 PORTS = {"mqtt": 1883, "mqtts": 8883}
+NODES = (
+    "accel/accel0",  # Linux' accel subsystem: Qualcomm, Habana, Intel NPU
+    "apex_0",  # Coral Edge TPU
+    "dri/renderD128",  # a GPU
+    "ethosu0",  # Arm Ethos-U
+    "galcore",  # VeriSilicon (NXP i.MX 8M Plus)
+    "hailo0",
+    "kfd",  # AMD compute
+    "nvhost-gpu",  # Jetson
+    "nvidia0",
+    "rknpu",
+)
+"""Where accelerators show themselves below /dev."""
 
 
-def capabilities(config: RuntimeConfig, probes: Probes) -> Capabilities:
+def capabilities(config: RuntimeConfig, probes: Probes, *, devices: Path = Path("/dev")) -> Capabilities:
     """Return what this device has, as far as the configuration lets it be used."""
     return Capabilities(
         architecture=architecture_name(platform.machine()),
         runtimes=tuple(found for found in installed() if _allowed(found.name, found.package, config)),
+        nodes=tuple(f"/dev/{node}" for node in NODES if (devices / node).exists()),
         memory_bytes=probes.memory_bytes(),
         disk_free=probes.disk_free() or 0,
     )

@@ -25,6 +25,7 @@ from edgesdk.protocol.link import Link
 from edgesdk.protocol.link_types import LinkState, Message
 from edgesdk.protocol.messages import Command, Presence, Reason, Reply, encode
 from edgesdk.protocol.topics import ALL, Up, down, up
+from edgesdk.targets.matching import Capabilities
 from edgesdk_agent.commands import Commands
 from edgesdk_agent.evidence_socket import EvidenceSocket
 from edgesdk_agent.identity import Identity
@@ -64,6 +65,7 @@ class Parts:
     outbox: Outbox
     recorder: Recorder
     probes: Probes
+    capabilities: Callable[[], Capabilities]
     workers: ChildWorkers
     updater: Updater
     intake: Intake
@@ -331,6 +333,7 @@ def presence(parts: Parts, *, online: bool) -> bytes:
             ts=rfc3339(parts.clock.now()),
             agent=parts.version,
             boot=parts.boot,
+            capabilities=parts.capabilities() if online else None,
         )
     )
 

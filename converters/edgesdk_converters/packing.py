@@ -65,7 +65,7 @@ def write_variant(folder: Path, prepared: Prepared, judged: Judged) -> BundleFil
         variant=variant.name,
         target=variant.target.name,
         contract=prepared.contract,
-        requirements=_requirements(variant, measured),
+        requirements=_requirements(variant, measured, judged.artifact),
         stages=(Stage(name="main", artifact=name, runtime=RUNTIME[variant.format], bindings=measured.bindings),),
         files=tuple(_entry(path, content) for path, content in sorted(contents.items())),
         golden=golden,
@@ -107,11 +107,21 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _requirements(variant: VariantPlan, measured: Measured) -> Requirements:
+def _requirements(variant: VariantPlan, measured: Measured, artifact: Path) -> Requirements:
     """Keep the packages that loaded the artifact: what was not checked is not promised."""
     stated = variant.target.requirements(RUNTIME[variant.format])
     kept = tuple(runtime for runtime in stated.runtimes if runtime.package in measured.runtimes)
-    return msgspec.structs.replace(stated, runtimes=kept)
+    opset, ir_version = _onnx_versions(artifact) if variant.format == "onnx" else (None, None)
+    return msgspec.structs.replace(stated, runtimes=kept, opset=opset, ir_version=ir_version)
+
+
+def _onnx_versions(artifact: Path) -> tuple[int | None, int]:
+    """Return the operator set of ONNX's default domain and the IR version: what a device's runtime must read."""
+    import onnx  # noqa: PLC0415 - takes a while to load
+
+    model = onnx.load_model(artifact, load_external_data=False)
+    opsets = [each.version for each in model.opset_import if each.domain in {"", "ai.onnx"}]
+    return max(opsets, default=None), model.ir_version
 
 
 def _golden(prepared: Prepared, variant: VariantPlan, measured: Measured) -> tuple[GoldenSet, dict[str, bytes]]:

@@ -58,11 +58,16 @@ class RuntimeRequirement(_Record, frozen=True, kw_only=True):
 
 
 class Requirements(_Record, frozen=True, kw_only=True):
-    """What a device must have. Any one of `runtimes` is enough; everything else must hold."""
+    """What a device must have. Any one of `runtimes` is enough; everything else must hold.
+
+    `opset` and `ir_version` are those of an ONNX artifact: a runtime whose ceiling is known to be lower does not fit.
+    """
 
     runtimes: tuple[RuntimeRequirement, ...]
     architectures: tuple[str, ...]
     accelerator: str | None = None
+    opset: Annotated[int, Meta(ge=1)] | None = None
+    ir_version: Annotated[int, Meta(ge=1)] | None = None
     memory_bytes: Size = 0
     disk_bytes: Size = 0
 

@@ -77,7 +77,7 @@ def rollouts_table(rollouts: list[dict[str, Any]]) -> None:
 
 def rollout_table(rollout: dict[str, Any]) -> None:
     """Show one rollout, device by device."""
-    table = Table("wave", "device", "standing", "state", "reason", "message")
+    table = Table("wave", "device", "standing", "state", "reason", "message", "fix")
     for number, wave in enumerate(rollout["waves"], start=1):
         for each in wave["devices"]:
             standing = each["standing"] if wave["opened_at"] is not None else "waiting"
@@ -88,6 +88,7 @@ def rollout_table(rollout: dict[str, Any]) -> None:
                 _coloured(each["state"] or "-"),
                 _plain(each["reason"]),
                 _plain(each["message"]),
+                _plain(each["hint"]) if each["reason"] else "",
             )
     _print(table)
     line = f"{rollout['id']}: {rollout['model']} {rollout['release']} is {_coloured(rollout['state'])}"

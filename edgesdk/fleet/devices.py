@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from edgesdk.fleet.access import add_enrolment_token, use_enrolment_token
 from edgesdk.fleet.desired import read_desired
 from edgesdk.fleet.registry import Registry
 from edgesdk.fleet.releases import RepositoryView
-from edgesdk.fleet.tables import DesiredRow, Device, Latest, StatementRow
+from edgesdk.fleet.tables import CapabilitiesRow, DesiredRow, Device, Latest, StatementRow
 from edgesdk.protocol.messages import Statement
 from edgesdk.trust.ca import Authority, load_certificate
 from edgesdk.trust.enrolment import EnrolRequest, EnrolResponse, Token, check_request
@@ -142,11 +143,13 @@ def describe_all(registry: Registry) -> list[dict[str, Any]]:
     with registry.reading() as session:
         rows = session.scalars(select(Device).order_by(Device.id)).all()
         asked = {row.device: row for row in session.scalars(select(DesiredRow))}
+        able = {row.device: row for row in session.scalars(select(CapabilitiesRow))}
         query = select(StatementRow).join(Latest, Latest.statement == StatementRow.id)
         said: dict[str, list[StatementRow]] = {}
         for statement in session.scalars(query):
             said.setdefault(statement.device, []).append(statement)
-    return [_describe(row, asked.get(row.id), said.get(row.id, []), registry.now()) for row in rows]
+    now = registry.now()
+    return [_describe(row, asked.get(row.id), able.get(row.id), said.get(row.id, []), now) for row in rows]
 
 
 def describe(registry: Registry, device_id: str) -> dict[str, Any]:
@@ -160,15 +163,18 @@ def describe(registry: Registry, device_id: str) -> dict[str, Any]:
         if row is None:
             raise TrustError("device-unknown", f"there is no device {device_id[:80]!r}")
         desired = session.get(DesiredRow, device_id)
+        able = session.get(CapabilitiesRow, device_id)
         newest = select(StatementRow).where(StatementRow.device == device_id)
         latest = session.scalars(newest.join(Latest, Latest.statement == StatementRow.id)).all()
         history = session.scalars(newest.order_by(StatementRow.id.desc()).limit(MAX_HISTORY)).all()
-    found = _describe(row, desired, latest, registry.now())
+    found = _describe(row, desired, able, latest, registry.now())
     found["history"] = [_said(statement, row, registry.now()) for statement in history]
     return found
 
 
-def _describe(row: Device, desired: DesiredRow | None, said: Any, now: int) -> dict[str, Any]:
+def _describe(
+    row: Device, desired: DesiredRow | None, able: CapabilitiesRow | None, said: Any, now: int
+) -> dict[str, Any]:
     asked = read_desired(desired) if desired else None
     return {
         "id": row.id,
@@ -181,6 +187,8 @@ def _describe(row: Device, desired: DesiredRow | None, said: Any, now: int) -> d
         "presence_at": row.presence_at,
         "agent": row.agent,
         "run": row.run,
+        "capabilities": json.loads(able.document) if able else None,
+        "capabilities_at": able.at if able else None,
         "models": {statement.model: _said(statement, row, now) for statement in said},
         "desired": msgspec.to_builtins(asked.models) if asked else {},
         "serial": asked.serial if asked else 0,

@@ -17,15 +17,17 @@ from sqlalchemy.orm import Session
 from edgesdk.canonical import canonical_json, sha256_hex
 from edgesdk.errors import EdgeError, LinkError, TrustError
 from edgesdk.fleet.registry import Registry
-from edgesdk.fleet.tables import Device, Latest, StatementRow
+from edgesdk.fleet.tables import CapabilitiesRow, Device, Latest, StatementRow
 from edgesdk.protocol import topics
 from edgesdk.protocol.messages import STATEMENT_TYPE, Event, Presence, Statement, StateReport, decode
+from edgesdk.targets.matching import Capabilities
 from edgesdk.trust.dsse import verify_document
 from edgesdk.trust.keys import public_key
 
 log = logging.getLogger(__name__)
 LARGEST = 2**63 - 1
 """Counters and serials beyond this do not fit a database column."""
+MAX_CAPABILITIES = 16_384
 
 
 class Inbox:
@@ -81,6 +83,8 @@ class Inbox:
             row = session.get_one(Device, topic.device, with_for_update=True)
             row.online, row.presence_at = presence.online, self._registry.now()
             row.run, row.agent = presence.run[:64], presence.agent[:64]
+            if presence.capabilities is not None:
+                _note_capabilities(session, row.id, presence.capabilities, self._registry.now())
         return True
 
     def _statements(
@@ -108,6 +112,13 @@ class Inbox:
         with self._registry.reading() as session:
             known = session.scalars(_same(statement)).one_or_none()
         return known is not None and known.document == canonical_json(statement).decode()
+
+
+def _note_capabilities(session: Session, device: str, found: Capabilities, now: int) -> None:
+    document = msgspec.json.encode(found).decode()
+    if len(document) > MAX_CAPABILITIES:
+        raise LinkError("message-too-large", f"{device} tells its capabilities in {len(document)} bytes")
+    session.merge(CapabilitiesRow(device=device, at=now, document=document))
 
 
 def read_statement(envelope: Mapping[str, Any], topic: topics.Topic, device: Device) -> Statement:

@@ -115,13 +115,14 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What one device has said about one rollout; `state` and `reason` in the device's words."""
+    """What one device has said about one rollout; `state`, `reason` and `hint` (the fix) in the device's words."""
 
     standing: Standing = "silent"
     state: str = ""
     reason: str = ""
     message: str = ""
     counter: int = 0
+    hint: str = ""
 
 
 SILENT = Progress()
@@ -154,6 +155,7 @@ def fold(progress: Progress, statement: Statement) -> Progress:
         reason=reason.code if reason else (progress.reason if standing == "bad" else ""),
         message=reason.message if reason else (progress.message if standing == "bad" else ""),
         counter=statement.counter,
+        hint=reason.hint if reason else (progress.hint if standing == "bad" else ""),
     )
 
 

@@ -43,6 +43,15 @@ class Device(Base):
     reported_serial: Mapped[int] = mapped_column(BigInteger, default=0)
 
 
+class CapabilitiesRow(Base):
+    """What a device last said that it can do (`edgesdk.targets.matching.Capabilities`); not signed."""
+
+    __tablename__ = "capabilities"
+    device: Mapped[str] = mapped_column(ForeignKey("devices.id"), primary_key=True)
+    at: Mapped[int] = mapped_column(BigInteger)
+    document: Mapped[str] = mapped_column(Text)
+
+
 class EnrolmentToken(Base):
     """A one-time right to enrol one device; `id` is the SHA-256 of its secret."""
 

@@ -15,6 +15,7 @@ from edgesdk.bundle.manifest import ModelName, ReleaseVersion, Sha256
 from edgesdk.errors import LinkError
 from edgesdk.generation import TrialPolicy
 from edgesdk.protocol.topics import MAX_PAYLOAD
+from edgesdk.targets.matching import Capabilities
 
 DESIRED_TYPE = "application/vnd.edgesdk.desired.v1+json"
 COMMAND_TYPE = "application/vnd.edgesdk.command.v1+json"
@@ -110,7 +111,10 @@ class Command(_Down, frozen=True, kw_only=True):
 
 
 class Presence(_Up, frozen=True, kw_only=True):
-    """`up/presence` (retained; the last will says offline)."""
+    """`up/presence` (retained; the last will says offline).
+
+    `capabilities` is what the device can do, told when it comes online; not signed: it informs, it decides nothing.
+    """
 
     device: DeviceId
     fleet: FleetId
@@ -119,6 +123,7 @@ class Presence(_Up, frozen=True, kw_only=True):
     ts: str
     agent: str = ""
     boot: str = ""
+    capabilities: Capabilities | None = None
 
 
 class Reason(_Up, frozen=True, kw_only=True):

@@ -18,20 +18,30 @@ _ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64", "armv8l": "armv7l", "ar
 
 
 class InstalledRuntime(msgspec.Struct, frozen=True, kw_only=True):
-    """A runtime on a device: ``tflite`` by the package ``ai-edge-litert`` 2.3.0, for example."""
+    """A runtime on a device: ``tflite`` by the package ``ai-edge-litert`` 2.3.0, for example.
+
+    Attributes:
+        max_opset: The newest ONNX operator set that this version reads at least; None: not known, not judged.
+        max_ir: The same for the IR version.
+        providers: What the package was built to run on; whether the hardware is there is another question.
+    """
 
     name: RuntimeName
     package: str
     version: str
+    max_opset: int | None = None
+    max_ir: int | None = None
+    providers: tuple[str, ...] = ("cpu",)
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
-    """What a device has.
+    """What a device has: its capability manifest, told in its presence and matched before anything is downloaded.
 
     Attributes:
         architecture: ``x86_64``, ``aarch64`` or ``armv7l``: what runs the Python, not what the chip could do.
         runtimes: Installed runtimes.
         accelerators: Names of accelerators that were seen to work.
+        nodes: Device nodes of accelerators that exist; told to operators, not judged.
         memory_bytes: Memory of the machine (or of the agent's memory group); 0: not known, not judged.
         disk_free: Free bytes of the store. It changes, so the store's budget judges it at download, not this module.
     """
@@ -39,6 +49,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     architecture: str
     runtimes: tuple[InstalledRuntime, ...] = ()
     accelerators: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
     memory_bytes: int = 0
     disk_free: int = 0
 
@@ -80,7 +91,7 @@ def fitting_runtime(requirements: Requirements, capabilities: Capabilities) -> I
     """Return the first installed runtime that `requirements` allow, in their order of preference."""
     for wanted in requirements.runtimes:
         for installed in capabilities.runtimes:
-            if _provides(installed, wanted) and version_key(installed.version) >= version_key(wanted.min_version):
+            if _new_enough(installed, wanted) and _reads(installed, requirements):
                 return installed
     return None
 
@@ -92,22 +103,42 @@ def choose_variant(index: ReleaseIndex, capabilities: Capabilities) -> VariantEn
         TargetError: ``no-fitting-variant``; the message says of every variant why it does not fit.
     """
     reasons: list[str] = []
+    hints: dict[str, None] = {}
     for variant in index.variants:
         found = problems(variant.requirements, capabilities)
         if not found:
             return variant
         reasons.append(f"{variant.variant}: " + ", ".join(problem.message for problem in found))
+        hints.update(dict.fromkeys(problem.hint for problem in found))
     release = f"{index.model} {index.release}"
-    raise TargetError("no-fitting-variant", f"no variant of {release} fits this device ({'; '.join(reasons)})")
+    raise TargetError(
+        "no-fitting-variant",
+        f"no variant of {release} fits this device ({'; '.join(reasons)})",
+        hint=" Or: ".join(hints) or None,
+    )
 
 
 def _provides(installed: InstalledRuntime, wanted: RuntimeRequirement) -> bool:
     return installed.name == wanted.name and wanted.package in {None, installed.package}
 
 
+def _new_enough(installed: InstalledRuntime, wanted: RuntimeRequirement) -> bool:
+    return _provides(installed, wanted) and version_key(installed.version) >= version_key(wanted.min_version)
+
+
+def _reads(installed: InstalledRuntime, requirements: Requirements) -> bool:
+    """Whether the artifact's operator set and IR version are within what the runtime reads."""
+    pairs = ((requirements.opset, installed.max_opset), (requirements.ir_version, installed.max_ir))
+    return all(needed is None or ceiling is None or needed <= ceiling for needed, ceiling in pairs)
+
+
 def _runtime_problems(requirements: Requirements, capabilities: Capabilities) -> Iterator[Problem]:
     if not requirements.runtimes or fitting_runtime(requirements, capabilities) is not None:
         return
+    for installed in capabilities.runtimes:
+        if any(_new_enough(installed, need) for need in requirements.runtimes):
+            yield _beyond_ceiling(installed, requirements)
+            return
     wanted = " or ".join(f"{need.package or need.name} >= {need.min_version}" for need in requirements.runtimes)
     near = [have for have in capabilities.runtimes if any(_provides(have, need) for need in requirements.runtimes)]
     if near:
@@ -118,6 +149,15 @@ def _runtime_problems(requirements: Requirements, capabilities: Capabilities) ->
     have = ", ".join(f"{runtime.package} {runtime.version}" for runtime in capabilities.runtimes) or "no runtime"
     extras = " or ".join(dict.fromkeys(_PROVIDERS[need.name] for need in requirements.runtimes))
     yield Problem(code="runtime-missing", message=f"needs {wanted}, has {have}", hint=f"Install {extras}.")
+
+
+def _beyond_ceiling(installed: InstalledRuntime, requirements: Requirements) -> Problem:
+    message = (
+        f"needs ONNX opset {requirements.opset} and IR {requirements.ir_version},"
+        f" {installed.package} {installed.version} reads {installed.max_opset} and {installed.max_ir}"
+    )
+    hint = f"Update {installed.package} on the device, or export with opset {installed.max_opset}."
+    return Problem(code="opset-ceiling", message=message, hint=hint)
 
 
 def _machine_problems(requirements: Requirements, capabilities: Capabilities) -> Iterator[Problem]:

@@ -174,6 +174,9 @@ def test_presence_follows_the_process(start: Start, broker: Broker, ear: Ear) ->
     """Online when it comes, offline when it is asked to go, offline by its will when it is killed."""
     process = start(broker)
     ear.wait(lambda _: any(each.online for each in ear.presences()))
+    able = next(each for each in ear.presences() if each.online).capabilities
+    assert able is not None
+    assert {runtime.name for runtime in able.runtimes} >= {"onnxruntime"}
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 0
     ear.wait(lambda _: not ear.presences()[-1].online)

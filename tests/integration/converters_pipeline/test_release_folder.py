@@ -86,6 +86,17 @@ def test_requirements_name_only_runtimes_that_loaded_the_artifact(released):
     assert {runtime.package for runtime in entry.requirements.runtimes} == {"tflite-runtime", "ai-edge-litert"}
 
 
+def test_requirements_name_what_a_runtime_must_read(released):
+    """An ONNX bundle says its operator set and IR version, within the target's ceiling; a TFLite one has none."""
+    for entry in released.index.variants:
+        found = (entry.requirements.opset, entry.requirements.ir_version)
+        if "onnx" in entry.variant:
+            assert found[0] <= 21
+            assert found[1] <= 10
+        else:
+            assert found == (None, None)
+
+
 def test_lineage_names_everything_that_made_it(released):
     """Source, data, tools and recipe are recorded; no time, so that bytes repeat."""
     with open_bundle(bundles(released)[0]) as bundle:

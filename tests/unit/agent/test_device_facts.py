@@ -40,6 +40,15 @@ def test_configuration_narrows_the_runtimes(tmp_path: Path) -> None:
     assert tflite_package(RuntimeConfig()) == ""
 
 
+def test_accelerator_nodes_are_told(tmp_path: Path) -> None:
+    """Device nodes that exist are named as they are below /dev; the table's others are not."""
+    (tmp_path / "dri").mkdir()
+    for node in ("apex_0", "dri/renderD128", "null"):
+        (tmp_path / node).touch()
+    found = capabilities(RuntimeConfig(), Probes(tmp_path), devices=tmp_path)
+    assert found.nodes == ("/dev/apex_0", "/dev/dri/renderD128")
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="the Debian package systemd is not installed")
 def test_the_unit_is_sound_and_hardened(tmp_path: Path) -> None:
     """Systemd itself finds no fault in the unit and rates its exposure below 2."""

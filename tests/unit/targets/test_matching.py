@@ -143,3 +143,11 @@ def test_an_unknown_profile_names_the_known_ones() -> None:
         with pytest.raises(TargetError) as caught:
             load_profile(name)
         assert "linux-arm64-cpu" in caught.value.hint
+
+
+def test_no_fit_says_what_to_do() -> None:
+    """The hint holds the cure of every problem once, so that the hub can show the fix."""
+    release = index(("a", needs("onnxruntime", "1.18")), ("b", needs("onnxruntime", "1.19")))
+    with pytest.raises(TargetError) as caught:
+        choose_variant(release, device(SMALL))
+    assert caught.value.hint == "Install edgesdk[onnx]."
