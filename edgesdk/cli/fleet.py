@@ -120,6 +120,8 @@ def status(
     from edgesdk.cli.fleet_views import rollout_table, rollouts_table, show  # noqa: PLC0415
 
     with _client(hub, token, directory, ca) as client:
+        for warning in client.warnings():
+            typer.echo(f"warning: {warning}", err=True)
         if rollout is None:
             show(client.rollouts(), as_json, rollouts_table)
         else:

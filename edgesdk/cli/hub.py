@@ -54,9 +54,14 @@ def start(
     tls: Annotated[bool, typer.Option("--tls", help="HTTPS, and MQTT with client certificates.")] = False,
     public_host: Annotated[str | None, typer.Option(help="Name by which devices reach this machine.")] = None,
     database: Annotated[str | None, typer.Option(help="SQLAlchemy URL; SQLite in DIR when left out.")] = None,
+    online_keys: Annotated[
+        Path | None,
+        typer.Option(metavar="KEYS", help="The repository's snapshot and timestamp keys: sign anew before expiry."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run a hub until it is interrupted or terminated; one line (or JSON object) says when everything is ready."""
+    import logging  # noqa: PLC0415
     import os  # noqa: PLC0415
     import signal  # noqa: PLC0415
     import threading  # noqa: PLC0415
@@ -77,7 +82,10 @@ def start(
         public_host=public_host,
         database=database,
         passphrase=passphrase_from(os.environ),
+        online_keys=online_keys,
     )
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("edgesdk").setLevel(logging.INFO)
     with Hub(HubFolder(dir_option or directory), options) as hub:
         running = hub.start()
         lines = [json.dumps(to_json(running))] if as_json else describe(running)

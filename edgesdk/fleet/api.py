@@ -20,10 +20,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
 from edgesdk.errors import ConfigError, EdgeError
-from edgesdk.fleet import devices, metrics
+from edgesdk.fleet import devices, freshness, metrics
 from edgesdk.fleet.access import Role, create_api_token, revoke_api_token
 from edgesdk.fleet.api_paths import PREFIX
 from edgesdk.fleet.files import RepositoryFiles
+from edgesdk.fleet.freshness import Refresher
 from edgesdk.fleet.guard import Admin, BodyLimit, Operator, Refused, Viewer, answer_errors
 from edgesdk.fleet.operations import Operations
 from edgesdk.fleet.rollout import SILENT, Gate, Progress, Rollout, tally
@@ -81,6 +82,12 @@ class Services:
     enrolment: devices.Enrolment
     authority: Authority
     broker_online: Callable[[], bool]
+    refresher: Refresher | None = None
+
+    def warnings(self) -> list[str]:
+        """Say what will soon be in the hub's way."""
+        registry, repository = self.operations.registry, self.operations.repository
+        return freshness.warnings(repository.expires(), registry.clock.now())
 
 
 def create_app(services: Services) -> FastAPI:
@@ -108,16 +115,18 @@ def _public(services: Services) -> APIRouter:
 
     @router.get("/healthz")
     def healthz(response: Response) -> dict[str, Any]:
-        """Say whether the hub can do its work: database, broker, repository."""
+        """Say whether the hub can do its work: database, broker, repository; and what will soon be in its way."""
+        warned: list[str] = []
         checks = {"database": "ok", "broker": "ok" if services.broker_online() else "offline", "repository": "ok"}
         try:
+            warned = services.warnings()
             services.operations.repository.versions()
         except EdgeError as error:
             checks["repository"] = error.code
         services.operations.registry.meta("schema")
         healthy = all(value == "ok" for value in checks.values())
         response.status_code = 200 if healthy else 503
-        return {"ok": healthy, "fleet": services.operations.fleet, "checks": checks}
+        return {"ok": healthy, "fleet": services.operations.fleet, "checks": checks, "warnings": warned}
 
     @router.get("/ca", response_class=PlainTextResponse)
     def ca() -> str:
@@ -252,7 +261,12 @@ def _administration(services: Services) -> APIRouter:
     @router.get("/metrics")
     def metrics_text(_: Viewer) -> Response:
         """Return the hub in numbers (Prometheus)."""
-        text = metrics.render(registry, broker_online=services.broker_online())
+        text = metrics.render(
+            registry,
+            broker_online=services.broker_online(),
+            repository=services.operations.repository,
+            refreshes=services.refresher.counts if services.refresher else {},
+        )
         return Response(text, media_type=metrics.CONTENT_TYPE)
 
     return router

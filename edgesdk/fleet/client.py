@@ -74,6 +74,12 @@ class HubClient:
         """Create or change a resource."""
         return self._call("POST", path, json=dict(body or {}))
 
+    def warnings(self) -> list[str]:
+        """Return what is, or will soon be, in the hub's way."""
+        health = self._request("GET", "/healthz").json()
+        ill = [f"{name}: {state}" for name, state in health["checks"].items() if state != "ok"]
+        return [*ill, *health["warnings"]]
+
     def devices(self) -> list[dict[str, Any]]:
         """List the devices."""
         found: list[dict[str, Any]] = self.get("/devices")
@@ -119,13 +125,16 @@ class HubClient:
         self.close()
 
     def _call(self, method: str, path: str, **options: Any) -> Any:
-        try:
-            answer = self._http.request(method, f"{self.url}{PREFIX}{path}", **options)
-        except (httpx.TransportError, httpx.InvalidURL) as error:
-            raise LinkError("hub-unreachable", f"the hub at {self.url} does not answer: {error}") from error
+        answer = self._request(method, path, **options)
         if answer.is_success:
             return answer.json() if answer.content else None
         raise _error(answer)
+
+    def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            return self._http.request(method, f"{self.url}{PREFIX}{path}", **options)
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise LinkError("hub-unreachable", f"the hub at {self.url} does not answer: {error}") from error
 
 
 def _error(answer: httpx.Response) -> Exception:

@@ -27,6 +27,7 @@ from edgesdk.fleet.broker import find_mosquitto, start_mosquitto
 from edgesdk.fleet.controller import Controller, broker_link
 from edgesdk.fleet.devices import Addresses, Enrolment
 from edgesdk.fleet.folder import HubFolder, Running
+from edgesdk.fleet.freshness import Refresher
 from edgesdk.fleet.mosquitto import BrokerTLS
 from edgesdk.fleet.operations import Operations
 from edgesdk.fleet.registry import Registry
@@ -52,7 +53,9 @@ class Options:
         tls: Serve HTTPS, and MQTT with client certificates, from the fleet's authority.
         public_host: Name under which devices reach this machine; the listening address when None.
         database: SQLAlchemy URL; SQLite in the folder when None.
-        passphrase: Of the folder's keys.
+        passphrase: Of the folder's keys, and of the online keys.
+        online_keys: Folder with the repository's snapshot and timestamp keys, to sign anew before expiry; None leaves
+            that to `edge repo refresh` somewhere else.
     """
 
     repo: Path
@@ -63,6 +66,7 @@ class Options:
     public_host: str | None = None
     database: str | None = None
     passphrase: str | None = None
+    online_keys: Path | None = None
 
 
 class Hub:
@@ -72,6 +76,9 @@ class Hub:
         folder: What the hub is.
         options: How it runs.
         clock: Wall time.
+
+    Attributes:
+        refresher: Signs the repository anew; None without `Options.online_keys`.
     """
 
     def __init__(self, folder: HubFolder, options: Options, *, clock: Clock | None = None) -> None:
@@ -79,6 +86,7 @@ class Hub:
         self._options = options
         self._clock = clock or SystemClock()
         self._stack = ExitStack()
+        self.refresher: Refresher | None = None
         check_protection(options)
 
     def start(self) -> Running:
@@ -114,6 +122,7 @@ class Hub:
         authority, signer = folder.authority(options.passphrase), folder.signer(options.passphrase)
         repository = RepositoryView(options.repo, root_sha256=folder.pin_root(options.repo), clock=self._clock)
         repository.root_bytes()
+        self._start_refresher(repository)
         listening = self._stack.enter_context(_listen(options.host, options.port or _kept(registry, "http-port")))
         port = listening.getsockname()[1]
         registry.set_meta("http-port", str(port))
@@ -126,7 +135,7 @@ class Hub:
         self._stack.callback(controller.stop)
         addresses = Addresses(hub=url, broker=broker.devices, repository=f"{url}/repo/")
         enrolment = Enrolment(registry, authority, repository, addresses, fleet=folder.settings.fleet)
-        self._serve(Services(operations, enrolment, authority, lambda: controller.online), listening)
+        self._serve(Services(operations, enrolment, authority, lambda: controller.online, self.refresher), listening)
         running = Running(
             url=url,
             broker=broker.devices,
@@ -138,6 +147,13 @@ class Hub:
         )
         folder.write_running(running)
         return running
+
+    def _start_refresher(self, repository: RepositoryView) -> None:
+        keys = self._options.online_keys
+        if keys is not None:
+            self.refresher = Refresher(repository, keys, passphrase=self._options.passphrase, clock=self._clock)
+            self.refresher.start()
+            self._stack.callback(self.refresher.stop)
 
     @property
     def _name(self) -> str:

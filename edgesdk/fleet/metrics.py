@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 
 from sqlalchemy import func, select
 
+from edgesdk.errors import EdgeError
 from edgesdk.fleet.registry import Registry
+from edgesdk.fleet.releases import RepositoryView
 from edgesdk.fleet.tables import DesiredRow, Device, Latest, Rejection, RolloutRow, StatementRow
+from edgesdk.trust.metadata import Role
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 Sample = tuple[Mapping[str, str], float]
 
 
-def render(registry: Registry, *, broker_online: bool) -> str:
-    """Return the metrics' text."""
+def render(registry: Registry, *, broker_online: bool, repository: RepositoryView, refreshes: Mapping[str, int]) -> str:
+    """Return the metrics' text; `refreshes`: how often the hub signed the repository anew, by outcome."""
     with registry.reading() as session:
         online = session.execute(
             select(Device.online, func.count()).where(Device.revoked_at.is_(None)).group_by(Device.online)
@@ -52,13 +56,37 @@ def render(registry: Registry, *, broker_online: bool) -> str:
         ),
         _family("edge_desired_unpublished", "gauge", "Desired documents not yet acknowledged.", [({}, waiting or 0)]),
     ]
-    return "".join(families)
+    return "".join([*families, *_repository(repository, refreshes)])
+
+
+def _repository(repository: RepositoryView, refreshes: Mapping[str, int]) -> Iterable[str]:
+    try:
+        expires: Mapping[Role, datetime] = repository.expires()
+    except EdgeError:
+        expires = {}  # a repository that does not verify has no known expiry; the gauge below says so
+    yield _family("edge_repository_verified", "gauge", "Whether it verifies.", [({}, float(bool(expires)))])
+    yield _family(
+        "edge_repository_expires_timestamp_seconds",
+        "gauge",
+        "When a role's metadata expires, in Unix seconds.",
+        [({"role": role}, moment.timestamp()) for role, moment in expires.items()],
+    )
+    yield _family(
+        "edge_repository_refreshes_total",
+        "counter",
+        "How often this hub process signed snapshot or time stamp anew, or failed to.",
+        [({"result": result}, count) for result, count in sorted(refreshes.items())],
+    )
 
 
 def _family(name: str, kind: str, text: str, samples: Iterable[Sample]) -> str:
     lines = [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
-    lines += [f"{name}{_labels(labels)} {value:g}" for labels, value in samples]
+    lines += [f"{name}{_labels(labels)} {_number(value)}" for labels, value in samples]
     return "\n".join(lines) + "\n"
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(value)
 
 
 def _labels(labels: Mapping[str, str]) -> str:

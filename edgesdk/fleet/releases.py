@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -20,7 +21,7 @@ from edgesdk.clock import Clock, SystemClock, rfc3339
 from edgesdk.errors import ConfigError, TrustError
 from edgesdk.protocol.messages import MinTuf
 from edgesdk.trust.deployment import decode_deployment_keys
-from edgesdk.trust.metadata import METADATA, ROLES, Current, load_current, root_path
+from edgesdk.trust.metadata import METADATA, ROLES, Current, Role, load_current, root_path
 from edgesdk.trust.repository import first_root
 
 RELEASE = re.compile(r"models/([^/]+)/([^/]+)/release\.json")
@@ -69,6 +70,11 @@ class RepositoryView:
         """Return the versions that a device must at least see."""
         trusted = self._load()
         return MinTuf(root=trusted.root.version, timestamp=trusted.timestamp.version)
+
+    def expires(self) -> dict[Role, datetime]:
+        """Return when each role's metadata expires; it may have done so already."""
+        current = self.current()
+        return {role: getattr(current, role).expires for role in ROLES}
 
     def releases(self) -> list[Published]:
         """List every release, by model and then version."""
@@ -135,15 +141,20 @@ class RepositoryView:
             TrustError: ``repository-swapped``, ``tuf-expired`` and what `load_current` raises.
             ConfigError: ``file-missing``.
         """
-        current = self._current()
+        current = self.current()
         for role in ROLES:
             signed = getattr(current, role)
             if signed.is_expired(self._clock.now()):
                 raise TrustError("tuf-expired", f"the repository's {role} expired at {rfc3339(signed.expires)}")
         return current
 
-    def _current(self) -> Current:
-        """Return verified metadata; verified again only when the time stamp or the root has changed."""
+    def current(self) -> Current:
+        """Return verified metadata, whatever its age; verified again only when the time stamp or the root has changed.
+
+        Raises:
+            TrustError: ``repository-swapped`` and what `load_current` raises.
+            ConfigError: ``file-missing``.
+        """
         timestamp = self._timestamp()
         if self._cached is not None:
             seen, current = self._cached
