@@ -5,6 +5,8 @@ Nothing is set up twice: the sessions run in the environment that uv made.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nox
 
 nox.options.default_venv_backend = "none"
@@ -39,7 +41,11 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Render what is rendered from code: errors, states, protocol."""
-    for script, page in (("render_errors.py", "errors.md"), ("render_states.py", "deployment-states.md")):
-        with open(f"docs/{page}", "w") as out:  # noqa: PTH123 - nox runs at the root
+    pages = {
+        "render_errors.py": "errors.md",
+        "render_states.py": "deployment-states.md",
+        "render_asyncapi.py": "asyncapi.yaml",
+    }
+    for script, page in pages.items():
+        with Path("docs", page).open("w") as out:
             session.run("python", f"docs/{script}", stdout=out)
-    session.run("python", "docs/asyncapi.py", "--write")
