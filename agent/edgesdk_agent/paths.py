@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgesdk.errors import ConfigError
 from edgesdk.generation import evidence_socket
+from edgesdk_agent.store.atomic import fsync_folder, make_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +83,22 @@ class Paths:
         return self.state / "agent.lock"
 
     def make(self) -> None:
-        """Create the folders: `store` 0755, `state` and all in it 0700.
+        """Create the folders: `store` 0755, `state` and all in it 0700; their names are durable then.
+
+        Without that a power cut could take the whole of `state`, however well the files in it were synced.
 
         Raises:
             ConfigError: ``config-invalid`` if this user may not write there.
         """
         try:
-            self.store.mkdir(parents=True, exist_ok=True)
-            self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.root.mkdir(parents=True, exist_ok=True)
+            with suppress(PermissionError):  # the parent of `root` need not be ours to read
+                fsync_folder(self.root.parent)
+            for folder in (self.store, self.store / "models", self.store / "generations"):
+                make_folder(folder)
+            for folder in (self.state, self.keys, self.tuf, self.downloads, self.staging):
+                make_folder(folder, mode=0o700)
             self.state.chmod(0o700)
-            for folder in (self.keys, self.tuf, self.downloads, self.staging):
-                folder.mkdir(mode=0o700, exist_ok=True)
         except (PermissionError, NotADirectoryError, FileExistsError) as error:
             raise ConfigError(
                 "config-invalid",

@@ -9,6 +9,7 @@ from typing import Literal
 from edgesdk.errors import DeploymentError, EdgeError
 from edgesdk.generation import Slots
 from edgesdk_agent.ota import journal as journals
+from edgesdk_agent.ota.download import imported
 from edgesdk_agent.ota.journal import Journal
 from edgesdk_agent.ota.table import Action
 from edgesdk_agent.ota.work import anchor_name, anchor_of
@@ -113,7 +114,8 @@ class Holdings:
             keep |= {each for each in (slots.good, slots.previous, slots.trial) if each}
         anchors = [anchor for each in known if (anchor := anchor_of(each)) is not None]
         bundles = {each.choice.bundle.sha256 for each in under_way if each.choice}
-        bundles |= {anchor.sha256 for anchor in anchors}
+        bundles |= {each.sha256 for each in anchors if not (self._paths.staging / anchor_name(each)).is_dir()}
+        bundles |= imported(self._paths.downloads)
         sweep(self._paths.staging, keep=keep | {anchor_name(anchor) for anchor in anchors})
         sweep(self._paths.downloads, keep=bundles | {f"{sha256}.json" for sha256 in bundles})
         collect(self.generations, keep=keep, staging=self._paths.staging)

@@ -201,7 +201,7 @@ class Updater:
                 self._paused = desired.paused
             for model, wanted in sorted(desired.models.items()):
                 self._ask(model, wanted, offers.get(model), desired.serial)
-        except EdgeError:
+        except Exception:
             with self._lock:  # nothing is forgotten: it is adopted again unless a newer one has come
                 self._newest = self._newest or (desired, offers)
             raise

@@ -69,9 +69,17 @@ def write_synced(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
 
 def make_folder(folder: Path, *, mode: int = 0o755) -> None:
-    """Create a folder and missing parents, and make each name durable."""
+    """Create a folder and missing parents, and make each name durable; a folder gets its name with its mode.
+
+    The name of a folder that is there already is made durable too: whoever made it may have been cut off before.
+    """
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     for path in reversed(missing):
-        path.mkdir(exist_ok=True)
-        path.chmod(mode)
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.mkdir(exist_ok=True)
+        temporary.chmod(mode)
+        fsync_folder(temporary)
+        temporary.rename(path)
         fsync_folder(path.parent)
+    if not missing:
+        fsync_folder(folder.parent)

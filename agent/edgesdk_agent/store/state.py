@@ -258,6 +258,8 @@ class StateDb:
             if not self._on_full():
                 raise
             write_atomic(self._floors_path, data, mode=0o600)
+        except OSError as error:
+            raise DeploymentError("disk-error", f"{self._floors_path} could not be written: {error}") from error
         self._floors = floors
 
     def _read_floors(self) -> Floors:

@@ -43,14 +43,18 @@ def test_a_replaced_file(tmp_path: Path, trace: list[tuple[str, str]]) -> None:
 
 
 def test_slots_of_a_new_model(tmp_path: Path, trace: list[tuple[str, str]]) -> None:
-    """The folders of a new model are durable before the file in them is."""
+    """The folders of a new model, their modes first, are durable before the file in them is."""
     SlotsStore(tmp_path, Reserve(tmp_path / "reserve")).remove("m")  # nothing to remove, nothing to write
     assert trace == []
     (tmp_path / "generations" / ("1" * 64)).mkdir(parents=True)
     SlotsStore(tmp_path, Reserve(tmp_path / "reserve")).begin_trial("m", "1" * 64)
     path = slots_file(tmp_path, "m")
     assert trace == [
+        ("fsync", str(tmp_path / ".models.tmp")),
+        ("rename", str(tmp_path / "models")),
         ("fsync", str(tmp_path)),
+        ("fsync", str(tmp_path / "models" / ".m.tmp")),
+        ("rename", str(path.parent)),
         ("fsync", str(tmp_path / "models")),
         ("fsync", str(path.with_name(".slots.json.tmp"))),
         ("rename", str(path)),
