@@ -1,0 +1,1 @@
+"""Is this data fit to calibrate a model? Streamed statistics, and the doctor who reads them."""

@@ -1,0 +1,92 @@
+"""The calibration doctor: refuses data that would make a quantized model wrong, before anything is converted.
+
+Pure: it reads statistics (`statistics.collect`), and compares the calibration data with the contract and, where there
+is one, with the evaluation set. Clean data of independent rows is refused with a probability of at most
+`findings.FALSE_ALARMS`, divided evenly among the statistical checks; where sets may differ for natural reasons, a
+margin is added to what chance explains. Facts (NaN, a value outside the range, one class) have no such rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgesdk.contract import Contract
+from edgesdk.errors import ConfigError
+from edgesdk_converters.calibration import rules
+from edgesdk_converters.calibration.classes import one_class_unlabelled
+from edgesdk_converters.calibration.findings import FALSE_ALARMS, Diagnosis, Finding
+from edgesdk_converters.calibration.scale import raw_beside_standard, sizes
+from edgesdk_converters.calibration.statistics import SetStatistics
+from edgesdk_converters.calibration.stories import tell
+from edgesdk_converters.calibration.structure import noise
+
+CHECKS_PER_INPUT = 16
+"""More than there are statistical checks of one input, its stories included."""
+
+
+def examine(data: SetStatistics, contract: Contract, evaluation: SetStatistics | None = None) -> Diagnosis:
+    """Examine calibration data.
+
+    Args:
+        data: Statistics of the calibration data.
+        contract: What its values mean.
+        evaluation: Statistics of the data that judges; much can only be seen beside it.
+    """
+    checks = CHECKS_PER_INPUT * len(data.tensors)
+    unchecked: list[str] = []
+    found = list(_examine(data, contract, evaluation, FALSE_ALARMS / checks, unchecked))
+    found.sort(key=lambda finding: finding.severity != "refuse")
+    return Diagnosis(
+        findings=tuple(found), false_alarm_rate=FALSE_ALARMS, checks=checks, unchecked=tuple(dict.fromkeys(unchecked))
+    )
+
+
+def refuse(diagnosis: Diagnosis, name: str) -> None:
+    """Stop at the first refusal; the message counts the others.
+
+    Raises:
+        ConfigError: ``calibration-…``.
+    """
+    if not diagnosis.refusals:
+        return
+    first, *others = diagnosis.refusals
+    more = f"; and {', '.join(dict.fromkeys(other.code for other in others))}" if others else ""
+    raise ConfigError(first.code, f"{name}: {first.sentence()}{more}", hint=first.fix)
+
+
+def _examine(
+    data: SetStatistics, contract: Contract, evaluation: SetStatistics | None, alpha: float, unchecked: list[str]
+) -> Iterator[Finding]:
+    yield from rules.not_finite(data)
+    values = [*rules.constant(data, evaluation, alpha), *rules.repeated(data, evaluation, alpha)]
+    yield from values
+    yield from rules.leaks(data)
+    if evaluation is not None:
+        yield from rules.overlap(data, evaluation)
+    yield from rules.too_few(data)
+    yield from rules.classes(data, evaluation, alpha)
+    if any(finding.code == "calibration-constant" and finding.severity == "refuse" for finding in values):
+        unchecked.append("everything that compares values: they are constant")
+        return
+    if evaluation is None:
+        unchecked.append("layout, colours, sizes and classes without labels: give evaluation data to compare with")
+        yield from rules.contract_scale(contract, data, alpha)
+    elif data.class_counts is None:
+        yield from one_class_unlabelled(data, evaluation, alpha, unchecked)
+    for name in data.tensors:
+        yield from _compare(name, data, evaluation, alpha, unchecked)
+    yield from rules.out_of_range(data)
+
+
+def _compare(
+    name: str, data: SetStatistics, evaluation: SetStatistics | None, alpha: float, unchecked: list[str]
+) -> Iterator[Finding]:
+    """Yield what explains a difference best: noise, else a mistake that was played, else plain size."""
+    tensor = data.tensors[name]
+    other = evaluation.tensors[name] if evaluation is not None else None
+    found = list(noise(name, tensor, other, alpha, unchecked))
+    if not found and other is not None:
+        found = list(tell(name, tensor, other, alpha, unchecked))
+        if not any(finding.severity == "refuse" for finding in found):
+            found += list(raw_beside_standard(name, tensor, other, alpha)) or sizes(name, tensor, other, alpha)
+    yield from found
