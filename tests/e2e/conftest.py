@@ -17,9 +17,7 @@ from e2e_world import MODEL, App, Device, Site, copy_of, edge
 
 
 @pytest.fixture(scope="session")
-def template(
-    tmp_path_factory: pytest.TempPathFactory, repository_root: Path, request: pytest.FixtureRequest
-) -> Site:
+def template(tmp_path_factory: pytest.TempPathFactory, repository_root: Path, request: pytest.FixtureRequest) -> Site:
     """A site that never ran: every release is published, the policy names an anchor set. Workers of xdist share it."""
     parallel = hasattr(request.config, "workerinput")
     base = tmp_path_factory.getbasetemp().parent if parallel else tmp_path_factory.getbasetemp()

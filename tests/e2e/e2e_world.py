@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,14 @@ FLEET = "lab"
 PATIENCE_S = 90.0
 """Seconds after which a test gives up; nothing waits for so long when things work."""
 LOOK_S = 0.05
-TRIAL = "[trial]\nmin_seconds = 0.3\nmax_seconds = 60.0\nmin_calls = 20\n"
+GRACE_S = 15.0
+TRIAL = "[trial]\nmin_seconds = 0.3\nmax_seconds = 80.0\nmin_calls = 20\nmax_slowdown = 20.0\n"
+"""As short as a trial can be; v2 takes three times as long as v1."""
+LONG_TRIAL = TRIAL.replace("0.3", "60.0")
+"""Long enough that a bad release meets the recordings that it is bad on."""
 HALTED = 7
+GOOD = ("1.0.0", "2.0.0", "2.1.0")
+"""Good releases in the order in which tests go round: the store keeps two, so the next one is always downloaded."""
 
 
 def wait_for(condition: Callable[[], Any], what: str, *, look: float = LOOK_S) -> Any:
@@ -91,6 +98,7 @@ class Program:
         if nice:
             words = ["nice", "-n", str(nice), *words]
         self.lines: list[str] = []
+        self._ended = False
         self._condition = threading.Condition()
         self._deadly: re.Pattern[str] | None = None
         self._process = subprocess.Popen(
@@ -113,6 +121,9 @@ class Program:
             with self._condition:
                 self.lines.append(line.rstrip("\n"))
                 self._condition.notify_all()
+        with self._condition:
+            self._ended = True
+            self._condition.notify_all()
 
     def wait_line(self, pattern: str, *, start: int = 0) -> str:
         """Return the first line from `start` on in which the pattern is found; it may have been written already."""
@@ -122,7 +133,7 @@ class Program:
             return next((line for line in self.lines[start:] if wanted.search(line)), None)
 
         with self._condition:
-            assert self._condition.wait_for(lambda: found() or not self.alive, PATIENCE_S), self._words(pattern)
+            assert self._condition.wait_for(lambda: found() or self._ended, PATIENCE_S), self._words(pattern)
             line = found()
         assert line is not None, self._words(pattern)
         return line
@@ -142,6 +153,13 @@ class Program:
         """SIGKILL it."""
         self._process.kill()
         self._wait()
+
+    def end(self) -> None:
+        """Ask it to stop; soon after, SIGKILL it."""
+        self._process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(GRACE_S)
+        self.kill()
 
     def stop(self) -> int:
         """Ask it to stop; return its exit code."""
@@ -190,17 +208,17 @@ class App:
 
 @dataclass
 class Device:
-    """One device: its folder, its agent and its apps."""
+    """One device: its folder, its agent and its apps.
+
+    Attributes:
+        root: What the agent writes into.
+    """
 
     site: Site
     folder: Path
+    root: Path
     id: str = ""
     agent: Program | None = None
-
-    @property
-    def root(self) -> Path:
-        """What the agent writes into."""
-        return self.folder / "root"
 
     @property
     def config(self) -> Path:
@@ -241,6 +259,10 @@ class Device:
         described = json.loads((self.root / "store" / "generations" / slots["good"] / "generation.json").read_text())
         release: str = described["release"]
         return release
+
+    def next_release(self) -> str:
+        """Return the good release after the one that is good here: its bundle is not in the store."""
+        return GOOD[(GOOD.index(self.good_release() or GOOD[-1]) + 1) % len(GOOD)]
 
     def journal(self) -> dict[str, Any]:
         """Return the durable journal of the model, as a dead agent left it."""
@@ -313,9 +335,10 @@ class Site:
         """Run ``edge fleet ARGUMENTS``."""
         return edge("fleet", *arguments, "--dir", self.hub_folder)
 
-    def device(self, name: str = "dev", **options: Any) -> Device:
+    def device(self, name: str = "dev", *, root: Path | None = None, **options: Any) -> Device:
         """Enrol a device; its agent is not started."""
-        device = Device(self, self.folder / "devices" / name)
+        folder = self.folder / "devices" / name
+        device = Device(self, folder, root or folder / "root")
         device.configure(**options)
         assert device.enrol(self.fleet("token").json["token"], "--name", name).code == 0
         return device
@@ -351,10 +374,10 @@ class Site:
         return next(each for each in _device_rows(found) if each["device"] == device.id)
 
     def close(self) -> None:
-        """End everything that was started here, the broker last."""
+        """End everything that was started here, what was started last first; the hub ends its broker."""
         for program in reversed(self.running):
             if program.alive:
-                program.stop()
+                program.end()
 
 
 def _device_rows(rollout: dict[str, Any]) -> Iterator[dict[str, Any]]:

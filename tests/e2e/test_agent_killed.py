@@ -8,19 +8,17 @@ deployment ends as it would have without the kill.
 from __future__ import annotations
 
 import pytest
-from e2e_world import MODEL, TRIAL, wait_for
+from e2e_world import LONG_TRIAL, MODEL, TRIAL, wait_for
 
 pytestmark = pytest.mark.slow
 
-GOOD = ("1.0.0", "2.0.0", "2.1.0")
-"""The store keeps two generations: the third of these is always downloaded anew."""
 WORKING = ("offered", "downloading", "verified", "staged", "testing", "trial", "committed")
 ATTEMPTS = 5
 LATER = {state: set(WORKING[index:]) for index, state in enumerate(WORKING)}
 NICE = 19
 """The agent gets a core after the test does, so that the kill follows the word at once."""
-STEADY = "[trial]\nmin_seconds = 2.0\nmax_seconds = 80.0\nmin_calls = 20\n"
-LONG = "[trial]\nmin_seconds = 60.0\nmax_seconds = 80.0\nmin_calls = 20\n"
+STEADY = TRIAL.replace("0.3", "2.0")
+"""Long enough that a trial is still under way when the agent is back."""
 
 
 def kill_in(site, device, app, release, state, *, trial=STEADY, expect="done"):
@@ -42,7 +40,7 @@ def test_killed_on_the_way(lab, settled, state):
     """Whatever the agent was doing when it was killed, the release is committed after a restart, and no call failed."""
     device, app = settled.device, settled.app
     for _ in range(ATTEMPTS):
-        release = GOOD[(GOOD.index(device.good_release()) + 1) % len(GOOD)]
+        release = device.next_release()
         died_in = kill_in(lab, device, app, release, state)
         assert died_in in LATER[state]
         app.wait_answer(release)
@@ -72,8 +70,8 @@ def test_killed_after_it_rolled_back(lab, settled):
     """After the rollback of a bad trial the old release serves whole, and the newcomer stays out."""
     device, app = settled.device, settled.app
     before = device.good_release()
-    assert kill_in(lab, device, app, "4.0.0", "rolled_back", trial=LONG, expect="halted") == "rolled_back"
-    again = lab.roll_out("4.0.0", device, trial=LONG, expect="halted")
+    assert kill_in(lab, device, app, "4.0.0", "rolled_back", trial=LONG_TRIAL, expect="halted") == "rolled_back"
+    again = lab.roll_out("4.0.0", device, trial=LONG_TRIAL, expect="halted")
     assert again["waves"][0]["devices"][0]["reason"] == "generation-quarantined"
     app.wait_answer(before)
     assert (device.good_release(), app.failures()) == (before, [])

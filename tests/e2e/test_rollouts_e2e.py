@@ -1,13 +1,9 @@
-"""The way of an update as users walk it: repository, hub, devices, rollouts, rollback; with apps that read all along."""
+"""The way of an update as users walk it: hub, devices, rollouts, rollback; with apps that read all along."""
 
 from __future__ import annotations
 
-import json
-
 import pytest
-from e2e_world import MODEL, edge
-
-LONG_TRIAL = "[trial]\nmin_seconds = 40.0\nmax_seconds = 80.0\nmin_calls = 20\n"
+from e2e_world import LONG_TRIAL, MODEL, edge
 
 
 @pytest.mark.slow
