@@ -1,0 +1,81 @@
+"""An undisturbed run: the file system before it and its log, which can be replayed up to any call."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from crash.filesystem import FileSystem, digest
+from crash.shim import Call
+
+PROMISES = (b'{"stated"', b'{"accepted"')
+
+
+@dataclass(slots=True)
+class Recording:
+    """A run.
+
+    Attributes:
+        start: The file system before it.
+        calls: Its log, notes included.
+    """
+
+    start: FileSystem
+    calls: list[Call]
+    _system: FileSystem | None = field(default=None, repr=False)
+    _done: int = 0
+
+    @classmethod
+    def load(cls, path: Path) -> Recording:
+        """Read what a worker of this explorer pickled."""
+        found = pickle.loads(path.read_bytes())  # noqa: S301 - written by ourselves a moment ago
+        assert isinstance(found, cls)
+        return found
+
+    @property
+    def durable(self) -> list[Call]:
+        """The calls without the notes."""
+        return [call for call in self.calls if call.op != "note"]
+
+    @property
+    def states(self) -> list[str]:
+        """For each call: the deployment's state (as journalled last) in which it was made."""
+        states, now = [], "starting"
+        for call in self.calls:
+            if call.op != "note":
+                states.append(now)
+            elif "entered" in (fact := json.loads(call.data)) and ":" not in fact["entered"]:
+                now = fact["entered"]
+            elif "resumed" in fact:
+                now = "idle" if now == "starting" else now
+        return states
+
+    def before(self, at: int) -> tuple[list[Call], FileSystem]:
+        """Return the log before call number `at` (one more than there are: all of it), and the file system then."""
+        end = next((place for place, call in enumerate(self.calls) if call.op != "note" and call.number == at), None)
+        end = len(self.calls) if end is None else end
+        if self._system is None or end < self._done:
+            self._system, self._done = copy.deepcopy(self.start), 0
+        for call in self.calls[self._done : end]:
+            self._system.apply(call)
+        self._done = end
+        return self.calls[:end], self._system
+
+    def power_cuts(self) -> list[tuple[int, int, str]]:
+        """Return (call, outcome, its name) for every *different* thing that a power cut can leave.
+
+        Two are the same if a reader of the folder cannot tell them apart and the same was promised before them.
+        """
+        found, seen = [], set()
+        for at in range(1, len(self.durable) + 2):
+            calls, system = self.before(at)
+            promised = sum(call.op == "note" and call.data.startswith(PROMISES) for call in calls)
+            for outcome, keep in enumerate(system.outcomes()):
+                mark = (promised, digest(system.after(keep)))
+                if mark not in seen:
+                    seen.add(mark)
+                    found.append((at, outcome, keep.name))
+        return found
