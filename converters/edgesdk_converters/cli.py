@@ -34,7 +34,12 @@ def convert(
     ] = None,
     max_drop: Annotated[float, typer.Option(help="Largest loss against the float source, as a fraction.")] = MAX_DROP,
     gate: Annotated[bool, typer.Option("--gate/--no-gate", help="Refuse a loss; --no-gate needs --reason.")] = True,
-    reason: Annotated[str | None, typer.Option(help="Why the gate is off; recorded in every bundle.")] = None,
+    doctor: Annotated[
+        bool, typer.Option("--doctor/--no-doctor", help="Examine calibration data; --no-doctor needs --reason.")
+    ] = True,
+    reason: Annotated[
+        str | None, typer.Option(help="Why the gate or the doctor is off; recorded in every bundle.")
+    ] = None,
     parent: Annotated[str | None, typer.Option(help="The release that this one replaces.")] = None,
     step_timeout: Annotated[float, typer.Option(help="Seconds that one step may take.")] = 600.0,
     cache_dir: Annotated[Path | None, typer.Option(help="Where results of steps are kept.")] = None,
@@ -55,6 +60,7 @@ def convert(
         "formats": tuple(artifact_format or []),
         "max_drop": max_drop,
         "gate": gate,
+        "doctor": doctor,
         "reason": reason,
         "parent": parent,
         "step_timeout_s": step_timeout,
@@ -90,6 +96,8 @@ def _on_terminal(models: list[Path], words: dict[str, Any]) -> None:
     with TerminalProgress(console) as progress:
         conversion = run(*models, observer=progress, **words)
     console.print(summary(conversion))
+    for finding in (conversion.report["doctor"]["diagnosis"] or {"findings": ()})["findings"]:
+        console.print(f"calibration: {finding['where']}: {finding['what']}. {finding['fix']}")
     if conversion.report["weak_truth"]:
         console.print("Few truth examples travel with this release: devices can hardly judge its successors by them.")
     if conversion.index.notes:

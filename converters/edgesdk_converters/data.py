@@ -88,8 +88,12 @@ def open_data(path: Path, contract: Contract, *, labelled: bool) -> DataSet:
     return DataSet(path=path, contract=contract, count=count, members=members, labels=labels)
 
 
-def check_values(data: DataSet) -> list[bytes]:
+def check_values(data: DataSet, *, values: bool = True) -> list[bytes]:
     """Read every sample once; return a 16-byte digest of each, for `check_overlap`.
+
+    Args:
+        data: The samples.
+        values: Whether they are judged too; the calibration doctor says more about those of calibration data.
 
     Raises:
         ConfigError: ``data-invalid`` naming file, row and array for NaN, infinity or a value outside the contract's
@@ -98,16 +102,16 @@ def check_values(data: DataSet) -> list[bytes]:
     digests: list[bytes] = []
     spans: dict[str, tuple[float, float]] = {}
     for batch in data.batches():
-        for name, values in batch.items():
+        for name, array in batch.items() if values else ():
             spec = next(spec for spec in data.contract.inputs if spec.name == name)
-            _check_batch(data, spec, values, first=len(digests))
+            _check_batch(data, spec, array, first=len(digests))
             low, high = spans.get(name, (math.inf, -math.inf))
-            spans[name] = (min(low, float(values.min())), max(high, float(values.max())))
+            spans[name] = (min(low, float(array.min())), max(high, float(array.max())))
         digests += [_digest(sample) for sample in _rows(iter([batch]))]
     constant = sorted(name for name, (low, high) in spans.items() if low == high)
     if constant:
         raise ConfigError("data-invalid", f"{data.path}: input {constant[0]!r} is {spans[constant[0]][0]} everywhere")
-    if len(digests) > 1 and len(set(digests)) == 1:
+    if values and len(digests) > 1 and len(set(digests)) == 1:
         raise ConfigError("data-invalid", f"{data.path}: all {len(digests)} samples are the same")
     return digests
 

@@ -223,6 +223,7 @@ def _evaluation(
         "agreement": verdict.agreement,
         "artifact": msgspec.to_builtins(classification_metrics(artifact, truth, labels)),
         "source": msgspec.to_builtins(classification_metrics(source, truth, labels)),
+        "doctor": {"on": request.doctor, "reason": "" if request.doctor else request.reason or ""},
         "gate": {**gate, "verdicts": {place: _plain(each) for place, each in verdicts.items()}},
         "unloadable": measured.unloadable,
     }

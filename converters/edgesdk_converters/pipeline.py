@@ -83,12 +83,17 @@ def run(request: Request, observer: PlanObserver | None = None) -> Conversion:
             built_at=built_at,
             precisions={each.variant.name: each.variant.recipe.precision for each in judged},
             lineage=lineage_of(prepared, prepared.plan.variants[0]),
-            notes=f"The accuracy gate was off: {request.reason}" if not request.gate else "",
+            notes=_notes(request),
         )
         report = make_report(prepared, judged, entries, index, cached)
         report["seconds"] = round(time.monotonic() - started, 3)
         (folder / REPORT_NAME).write_bytes(canonical_json(report))
     return Conversion(folder=request.out, index=index, report=report)
+
+
+def _notes(request: Request) -> str:
+    off = {"accuracy gate": not request.gate, "calibration doctor": not request.doctor}
+    return " ".join(f"The {what} was off: {request.reason}" for what, is_off in off.items() if is_off)
 
 
 def _built_at(given: str | None) -> str:

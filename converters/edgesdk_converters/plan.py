@@ -14,6 +14,7 @@ from edgesdk.contract import Contract
 from edgesdk.errors import ConfigError, TargetError
 from edgesdk.targets.profiles import Profile
 from edgesdk_converters import measure
+from edgesdk_converters.calibration import step as calibration
 from edgesdk_converters.isolation import Call
 from edgesdk_converters.passes import quantize_onnx, quantize_tflite
 from edgesdk_converters.recipes import Format, Recipe
@@ -74,6 +75,7 @@ class Wanted:
         data: Data files by what they are for: ``calibration``, ``evaluation``, ``truth``.
         packages: Runtime packages that are installed here.
         max_drop: Largest loss that the gate allows.
+        doctor: Whether calibration data is examined.
     """
 
     sources: Mapping[str, Source]
@@ -84,6 +86,7 @@ class Wanted:
     data: Mapping[str, Path]
     packages: Sequence[str]
     max_drop: float
+    doctor: bool = True
 
 
 def build_plan(wanted: Wanted) -> Plan:
@@ -180,6 +183,8 @@ class _Builder:
             raise ConfigError(
                 "argument-invalid", f"the recipe {recipe.name} needs calibration data", hint="Give --calibration."
             )
+        if self._wanted.doctor:
+            self._examination()
         inputs = {"source": float_file, "calibration": self._wanted.data["calibration"]}
         name = f"quantize {artifact_format} {recipe.name}"
         params: dict[str, Any] = {"contract": self._contract}
@@ -189,6 +194,11 @@ class _Builder:
         opset, max_ir = self._ceiling
         params |= {"recipe": msgspec.to_builtins(recipe.onnx), "max_opset": opset, "max_ir": max_ir}
         return self._made("onnx", _step(name, quantize_onnx.quantize, inputs, params, quantize_onnx.TOOLS))
+
+    def _examination(self) -> None:
+        sets = {name: path for name, path in self._wanted.data.items() if name in {"calibration", "evaluation"}}
+        params = {"contract": self._contract}
+        self._add(_step(calibration.STEP, calibration.examine, sets, params, ("numpy",)))
 
     def _measure(self, artifact: Path | Ref, artifact_format: Format, package: str, recipe: str) -> str:
         judged = {name: path for name, path in self._wanted.data.items() if name != "calibration"}

@@ -10,6 +10,7 @@ import msgspec
 
 from edgesdk.bundle.manifest import ReleaseIndex, VariantEntry
 from edgesdk_converters.cache import Entry
+from edgesdk_converters.calibration.step import STEP
 from edgesdk_converters.judge import Judged
 from edgesdk_converters.request import Prepared
 
@@ -40,6 +41,7 @@ def make_report(
         "built_at": index.built_at,
         "contract": msgspec.to_builtins(prepared.contract),
         "gate": {"on": request.gate, "max_drop": request.max_drop, "reason": request.reason},
+        "doctor": _doctor(prepared, entries),
         "sources": [
             {"file": source.path.name, "format": source.format, "sha256": source.sha256, "size": source.size}
             for source in sources.values()
@@ -55,6 +57,16 @@ def make_report(
             for step in prepared.plan.steps
         ],
         "variants": [_variant(each, entries, entry) for each, entry in zip(judged, index.variants, strict=True)],
+    }
+
+
+def _doctor(prepared: Prepared, entries: Mapping[str, Entry]) -> dict[str, Any]:
+    """Return what the calibration doctor said; no diagnosis where nothing was calibrated or the doctor was off."""
+    request, entry = prepared.request, entries.get(STEP)
+    return {
+        "on": request.doctor,
+        "reason": None if request.doctor else request.reason,
+        "diagnosis": entry.result if entry is not None else None,
     }
 
 

@@ -38,7 +38,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         max_drop: Largest loss against the float source that the gate allows, as a fraction (0.01 is one point);
             the less, the more samples it takes to show.
         gate: Whether a loss refuses the release; without it a `reason` is recorded in every bundle.
-        reason: Why the gate is off.
+        doctor: Whether calibration data is examined first; without it a `reason` is recorded too.
+        reason: Why the gate or the doctor is off.
         parent: The release that this one replaces.
         step_timeout_s: Wall time for one step, in seconds.
         cache_dir: Where results of steps are kept; None: the user's cache.
@@ -59,6 +60,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     formats: tuple[Format, ...] = ()
     max_drop: float = MAX_DROP
     gate: bool = True
+    doctor: bool = True
     reason: str | None = None
     parent: str | None = None
     step_timeout_s: float = 600.0
@@ -108,6 +110,7 @@ def prepare(request: Request) -> Prepared:
             data={name: opened.path for name, opened in data.items()},
             packages=[runtime.package for runtime in installed()],
             max_drop=request.max_drop,
+            doctor=request.doctor,
         )
     )
     if any(variant.source.format == "keras" for variant in plan.variants):
@@ -146,8 +149,10 @@ def _check_words(request: Request) -> None:
         raise ConfigError("argument-invalid", "no target is named", hint="Give --target; see `edge targets list`.")
     if not 0 <= request.max_drop < 1:
         raise ConfigError("argument-invalid", f"max_drop expected a fraction in [0, 1), got {request.max_drop}")
-    if not request.gate and not request.reason:
-        raise ConfigError("argument-invalid", "the gate is off without a reason", hint="Give --reason; it is recorded.")
+    off = " and ".join(word for word in ("gate", "doctor") if not getattr(request, word))
+    if off and not request.reason:
+        message = f"the {off} {'are' if ' ' in off else 'is'} off without a reason"
+        raise ConfigError("argument-invalid", message, hint="Give --reason; it is recorded.")
     if request.gate and request.evaluation is None:
         raise ConfigError("argument-invalid", "the gate has no data to judge by", hint="Give --evaluation.")
     if request.out.exists() and not request.force:
@@ -177,7 +182,8 @@ def _data(request: Request, contract: Contract) -> dict[str, DataSet]:
     data = {
         name: open_data(path, contract, labelled=name == "truth") for name, path in given.items() if path is not None
     }
-    rows = {name: check_values(opened) for name, opened in data.items()}
+    doctored = {"calibration"} if request.doctor else set[str]()
+    rows = {name: check_values(opened, values=name not in doctored) for name, opened in data.items()}
     for judge in {"evaluation", "truth"} & set(data):
         if "calibration" in data:
             check_overlap(data["calibration"], rows["calibration"], data[judge], rows[judge])

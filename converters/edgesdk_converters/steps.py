@@ -18,6 +18,7 @@ from edgesdk_converters.isolation import Progress, Task, run_child
 
 _CODE = (
     "edgesdk_converters",
+    "edgesdk_converters.calibration",
     "edgesdk_converters.evaluate",
     "edgesdk_converters.passes",
     "edgesdk_converters.sources",

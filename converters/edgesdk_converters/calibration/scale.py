@@ -17,7 +17,8 @@ FACTOR = 4.0
 
 MOST = 1e6
 """Ratios are not told apart beyond this."""
-UNLIKE = 0.2
+UNLIKE = 0.1
+STANDARD = 0.2
 
 
 def sizes(name: str, tensor: TensorStatistics, other: TensorStatistics, alpha: float) -> Iterator[Finding]:
@@ -52,7 +53,7 @@ def raw_beside_standard(
     mean 0 and deviation 1 is what natural differences come to: four times it is tolerated.
     """
     own = float(np.mean(other.mean**2 + np.log(np.maximum(other.std, 1e-9)) ** 2))
-    if own > UNLIKE or not len(tensor.sample) or not len(other.sample):
+    if own > STANDARD or not len(tensor.sample) or not len(other.sample):
         return
     here, there = (
         np.quantile(by_channel(each.sample, each.channel), (0.25, 0.5, 0.75), axis=0) for each in (tensor, other)
