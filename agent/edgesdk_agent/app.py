@@ -61,7 +61,7 @@ def build(
     state = StateDb(paths.state_db, on_full=Reserve(paths.reserve).give_up)
     time = TrustedTime(clock, state.time_floor)
     supervisor = Supervisor()
-    workers = ChildWorkers(environment=_worker_environment(config))
+    workers = ChildWorkers(environment=worker_environment(config))
     outbox = Outbox(paths.telemetry_db, run=run, budget_bytes=config.telemetry.outbox_bytes)
     agent = version("edgesdk-agent")
     boot = probes.boot_id()
@@ -213,7 +213,8 @@ def benchmark(paths: Paths, workers: ChildWorkers, model: str) -> dict[str, Any]
     }
 
 
-def _worker_environment(config: AgentConfig) -> Mapping[str, str]:
+def worker_environment(config: AgentConfig) -> Mapping[str, str]:
+    """Return what workers are told by their environment."""
     package = tflite_package(config.runtime)
     return {"EDGESDK_TFLITE": package} if package else {}
 

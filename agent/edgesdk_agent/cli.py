@@ -125,6 +125,31 @@ def why(
     _print({"models": msgspec.to_builtins(found)}, text or nothing, as_json)
 
 
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="From `edge bundle export`.")],
+    root: RootOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a release from a file, verified as if it came over the network; stop the agent first."""
+    import msgspec  # noqa: PLC0415 - with the command
+
+    from edgesdk_agent.importing import import_file  # noqa: PLC0415
+    from edgesdk_agent.paths import Paths  # noqa: PLC0415
+
+    settings = _settings(config, root)
+    found = import_file(file, paths=Paths(Path(settings.root)), config=settings)
+    text = f"{found.model} {found.release}: verified, {found.bundles} files taken over; "
+    if not found.deployed:
+        text += "kept ready until a desired document asks for it"
+    elif found.reason:
+        text += f"{found.state}: {found.reason}"
+    else:
+        text += f"{found.state}; start the agent to test and try it"
+    _print(msgspec.to_builtins(found), text, as_json)
+
+
 @app.command("systemd-unit")
 def systemd_unit(
     user: Annotated[str, typer.Option(help="Runs the agent.")] = "edge-agent",

@@ -82,6 +82,17 @@ class LinkConfig(_Section, frozen=True, kw_only=True):
     poll_seconds: Positive = 3600.0
 
 
+class OfflineConfig(_Section, frozen=True, kw_only=True):
+    """``[offline]``: what `edge-agent import` may do.
+
+    Attributes:
+        activate_without_desired: Deploy the release of a file that holds no signed desired document. Its publisher's
+            signatures are checked all the same; who carries the file then chooses among published releases.
+    """
+
+    activate_without_desired: bool = False
+
+
 class RetryConfig(_Section, frozen=True, kw_only=True):
     """``[retry]``: exponential back-off with full jitter, for the repository and for workers."""
 
@@ -110,6 +121,7 @@ class AgentConfig(_Section, frozen=True, kw_only=True):
     download: DownloadConfig = DownloadConfig()
     store: StoreConfig = StoreConfig()
     link: LinkConfig = LinkConfig()
+    offline: OfflineConfig = OfflineConfig()
     retry: RetryConfig = RetryConfig()
     runtime: RuntimeConfig = RuntimeConfig()
 

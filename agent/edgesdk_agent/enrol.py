@@ -76,7 +76,7 @@ def enrol(paths: Paths, token_text: str, *, name: str, force: bool, clock: Clock
             enrolled_at=rfc3339(clock.now()),
         )
         _switch(paths, identity, response)
-        _give_to_owner(paths)
+        give_to_owner(paths)
         return identity
 
 
@@ -104,7 +104,7 @@ def _switch(paths: Paths, identity: Identity, response: EnrolResponse) -> None:
     write_atomic(paths.device, msgspec.json.format(msgspec.json.encode(identity)), mode=PRIVATE)
 
 
-def _give_to_owner(paths: Paths) -> None:
+def give_to_owner(paths: Paths) -> None:
     """Give what root wrote to the owner of the folder: a second enrolment with sudo must not lock the agent out."""
     owner = paths.root.stat()
     if os.geteuid() != 0 or owner.st_uid == 0:

@@ -24,7 +24,7 @@ GENERATION_NAME = "generation.json"
 RESERVED_NAMES = frozenset({MANIFEST_NAME, GENERATION_NAME})
 MAX_RELEASE_BYTES = 1 << 20
 
-_Document = TypeVar("_Document", Manifest, ReleaseIndex)
+_Document = TypeVar("_Document", bound=msgspec.Struct)
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
@@ -34,7 +34,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
         ReleaseError: ``manifest-invalid``, ``manifest-critical``, ``bundle-path`` or ``bundle-limit``: whatever a
             reader would refuse, so that nothing is written that cannot be read.
     """
-    data = _encode(manifest, "manifest-invalid", "manifest")
+    data = encode_document(manifest, "manifest-invalid", "manifest")
     decode_manifest(data)
     return data
 
@@ -45,7 +45,7 @@ def encode_release(index: ReleaseIndex) -> bytes:
     Raises:
         ReleaseError: Whatever a reader would refuse, see `decode_release`.
     """
-    data = _encode(index, "release-invalid", "release index")
+    data = encode_document(index, "release-invalid", "release index")
     decode_release(data)
     return data
 
@@ -59,7 +59,7 @@ def decode_manifest(data: bytes) -> Manifest:
     """
     if len(data) > MAX_MANIFEST_BYTES:
         raise ReleaseError("bundle-limit", f"the manifest has {len(data)} bytes; {MAX_MANIFEST_BYTES} is the most")
-    manifest = _decode(data, Manifest, BUNDLE_SCHEMA, "manifest-invalid", "manifest")
+    manifest = decode_document(data, Manifest, BUNDLE_SCHEMA, "manifest-invalid", "manifest")
     check_manifest(manifest)
     return manifest
 
@@ -72,7 +72,7 @@ def decode_release(data: bytes) -> ReleaseIndex:
     """
     if len(data) > MAX_RELEASE_BYTES:
         raise ReleaseError("bundle-limit", f"release.json has {len(data)} bytes; {MAX_RELEASE_BYTES} is the most")
-    index = _decode(data, ReleaseIndex, RELEASE_SCHEMA, "release-invalid", "release index")
+    index = decode_document(data, ReleaseIndex, RELEASE_SCHEMA, "release-invalid", "release index")
     for what, names in (
         ("variant", [v.variant for v in index.variants]),
         ("bundle", [v.bundle for v in index.variants]),
@@ -91,7 +91,7 @@ def check_manifest(manifest: Manifest) -> None:
     if manifest.encryption is not None:
         scheme = manifest.encryption.scheme
         raise ReleaseError("manifest-critical", f"the bundle is encrypted with {scheme!r}, which is not known here")
-    _check_paths([file.path for file in manifest.files])
+    check_paths([file.path for file in manifest.files])
     roles = {file.path: file.role for file in manifest.files}
     for where, path in _references(manifest):
         if path not in roles:
@@ -106,7 +106,12 @@ def check_manifest(manifest: Manifest) -> None:
         raise ReleaseError("manifest-invalid", problem)
 
 
-def _encode(document: _Document, code: str, what: str) -> bytes:
+def encode_document(document: _Document, code: str, what: str) -> bytes:
+    """Return the canonical JSON of a document, as every reader will see it.
+
+    Raises:
+        ReleaseError: `code`.
+    """
     try:
         # There and back: where a float is declared, a caller's 1 becomes 1.0, as it will be for every reader.
         return canonical_json(msgspec.convert(msgspec.to_builtins(document), type(document)))
@@ -114,7 +119,12 @@ def _encode(document: _Document, code: str, what: str) -> bytes:
         raise ReleaseError(code, f"the {what} cannot be written: {error}") from error
 
 
-def _decode(data: bytes, kind: type[_Document], schema: str, code: str, what: str) -> _Document:
+def decode_document(data: bytes, kind: type[_Document], schema: str, code: str, what: str) -> _Document:
+    """Decode a document that must be canonical JSON with this schema and no unknown critical extension.
+
+    Raises:
+        ReleaseError: `code`, ``manifest-schema`` or ``manifest-critical``.
+    """
     try:
         # The schema and the critical names come first: "update edgesdk" is a better answer than "unknown field".
         head = msgspec.json.decode(data, type=_Head)
@@ -141,7 +151,12 @@ def _check_head(head: _Head, schema: str, what: str) -> None:
         raise ReleaseError("manifest-critical", f"the {what} needs {unknown[0][:80]!r}, which is not known here")
 
 
-def _check_paths(paths: list[str]) -> None:
+def check_paths(paths: list[str]) -> None:
+    """Refuse names that are reserved, that collide, or that are a file and a folder at once.
+
+    Raises:
+        ReleaseError: ``bundle-path``.
+    """
     for path in paths:
         if path.casefold() in RESERVED_NAMES:
             raise ReleaseError("bundle-path", f"{path!r} is a reserved name")

@@ -10,10 +10,10 @@ import hashlib
 import os
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Generic, Protocol, Self, TypeVar
 
 from edgesdk.bundle.decode import decode_manifest
 from edgesdk.bundle.layout import (
@@ -39,6 +39,18 @@ CHUNK = 1 << 20
 MAX_READ_BYTES = 1 << 30
 
 
+class Listing(Protocol):
+    """What every archive's `manifest.json` says: its other files."""
+
+    @property
+    def files(self) -> tuple[FileEntry, ...]:
+        """All files but the manifest."""
+        ...
+
+
+L = TypeVar("L", bound=Listing)
+
+
 def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     """Open a bundle and check its manifest and every header byte; contents are checked when they are read.
 
@@ -46,32 +58,37 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
         ConfigError: ``file-missing``.
         ReleaseError: ``bundle-*`` or ``manifest-*``: what is wrong with the file.
     """
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError as error:
-        raise ConfigError("file-missing", f"there is no file {os.fspath(path)}") from error
-    except OSError as error:
-        raise ReleaseError("bundle-not-a-bundle", f"{os.fspath(path)} cannot be opened: {error.strerror}") from error
-    try:
-        return Bundle(handle)
-    except BaseException:
-        os.close(handle)
-        raise
+    return Bundle(path, decode_manifest)
 
 
-class Bundle:
-    """An open bundle. Use it as a context manager; it owns the file handle.
+class Archive(Generic[L]):
+    """An open archive in the one layout. Use it as a context manager; it owns the file handle.
+
+    Args:
+        path: The file.
+        decode: Decodes and checks its `manifest.json`.
 
     Attributes:
         manifest: The checked manifest.
         entries: The manifest's files by path.
         size: Size of the whole file in bytes.
+
+    Raises:
+        ConfigError: ``file-missing``.
+        ReleaseError: ``bundle-*`` and what `decode` raises.
     """
 
-    def __init__(self, handle: int) -> None:
-        self._handle = handle
+    def __init__(self, path: str | os.PathLike[str], decode: Callable[[bytes], L]) -> None:
+        self._handle = _open(path)
+        try:
+            self._read_head(self._handle, decode)
+        except BaseException:
+            self.close()
+            raise
+
+    def _read_head(self, handle: int, decode: Callable[[bytes], L]) -> None:
         self.size = _bundle_size(handle)
-        self.manifest, plan = _read_plan(handle, self.size)
+        self.manifest, plan = _read_plan(handle, self.size, decode)
         self.entries: dict[str, FileEntry] = {file.path: file for file in self.manifest.files}
         self._placed = {place.entry.name: place for place in plan.placed}
 
@@ -151,6 +168,14 @@ class Bundle:
         for folder in sorted(folders, reverse=True):
             sync_folder(folder)
 
+    def chunks(self, name: str) -> Iterator[bytes]:
+        """Yield the contents of one file; the last chunk is followed by an error if they differ from its hash.
+
+        Raises:
+            ReleaseError: ``manifest-invalid`` for a name that is not listed; ``bundle-hash`` or ``bundle-truncated``.
+        """
+        return self._checked(self._entry(name))
+
     def _entry(self, name: str) -> FileEntry:
         entry = self.entries.get(name)
         if entry is None:
@@ -171,6 +196,19 @@ class Bundle:
             raise ReleaseError("bundle-not-canonical", f"{entry.path!r} has another CRC-32 than its header says")
 
 
+class Bundle(Archive[Manifest]):
+    """An open bundle; see `Archive`."""
+
+
+def _open(path: str | os.PathLike[str]) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError as error:
+        raise ConfigError("file-missing", f"there is no file {os.fspath(path)}") from error
+    except OSError as error:
+        raise ReleaseError("bundle-not-a-bundle", f"{os.fspath(path)} cannot be opened: {error.strerror}") from error
+
+
 def _bundle_size(handle: int) -> int:
     status = os.fstat(handle)
     if not stat.S_ISREG(status.st_mode):
@@ -180,10 +218,10 @@ def _bundle_size(handle: int) -> int:
     return status.st_size
 
 
-def _read_plan(handle: int, size: int) -> tuple[Manifest, Layout]:
+def _read_plan(handle: int, size: int, decode: Callable[[bytes], L]) -> tuple[L, Layout]:
     """Read the names, sizes and checksums, compute the layout they give, and compare it with the file."""
     found = _read_directory(handle, size)
-    manifest = _read_manifest(handle, *found[0])
+    manifest = decode(_read_manifest(handle, *found[0]))
     listed = {file.path: file for file in manifest.files}
     expected = [MANIFEST_NAME, *sorted(listed)]
     if [name for name, _size, _crc in found] != expected:
@@ -219,7 +257,7 @@ def _read_directory(handle: int, size: int) -> list[tuple[str, int, int]]:
         raise ReleaseError("bundle-not-canonical", str(error)) from error
 
 
-def _read_manifest(handle: int, name: str, length: int, crc: int) -> Manifest:
+def _read_manifest(handle: int, name: str, length: int, crc: int) -> bytes:
     if name != MANIFEST_NAME:
         raise ReleaseError("bundle-not-canonical", f"the first entry is {name!r}, expected {MANIFEST_NAME!r}")
     if length > MAX_MANIFEST_BYTES:
@@ -229,7 +267,7 @@ def _read_manifest(handle: int, name: str, length: int, crc: int) -> Manifest:
     data = _read_exactly(handle, place.data_offset, length)
     if zlib.crc32(data) != crc:
         raise ReleaseError("bundle-hash", "the manifest has another CRC-32 than its header says")
-    return decode_manifest(data)
+    return data
 
 
 def _compare(handle: int, offset: int, expected: bytes, what: str) -> None:

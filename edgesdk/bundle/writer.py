@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,8 +47,18 @@ def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, bytes | Pat
         ReleaseError: ``bundle-hash`` if contents differ from the manifest; ``bundle-limit``, ``bundle-path``,
             ``manifest-*`` for what a reader would refuse.
     """
-    encoded = encode_manifest(manifest)
-    listed = {file.path: file for file in manifest.files}
+    return write_archive(path, encode_manifest(manifest), manifest.files, files)
+
+
+def write_archive(
+    path: Path, encoded: bytes, listing: Sequence[FileEntry], files: Mapping[str, bytes | Path]
+) -> BundleFile:
+    """Write an archive in the one layout; `encoded` is its `manifest.json`, which lists `listing`.
+
+    Raises:
+        ReleaseError: As `write_bundle`.
+    """
+    listed = {file.path: file for file in listing}
     for name in sorted(set(listed) ^ set(files)):
         where = "the manifest" if name in listed else "the files"
         raise ReleaseError("manifest-invalid", f"{name!r} is only among {where}")

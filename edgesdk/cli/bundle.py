@@ -1,4 +1,4 @@
-"""`edge bundle inspect|verify`: look into a bundle and check it."""
+"""`edge bundle inspect|verify|export`: look into a bundle, check it, carry a release to where no network is."""
 
 from __future__ import annotations
 
@@ -45,6 +45,92 @@ def verify(file: File, as_json: Json = False) -> None:
             typer.echo(json.dumps({"ok": True, "sha256": digest, "size": bundle.size, "files": count}))
             return
     typer.echo(f"{file}: whole; {count} files, {bundle.size:,} bytes, sha256 {digest}")
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="Name of the model.")],
+    release: Annotated[str, typer.Argument(help="A release that the repository lists.")],
+    repo: Annotated[Path, typer.Option("--repo", help="Folder of the repository.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The file to write.")],
+    variant: Annotated[list[str] | None, typer.Option("--variant", help="Only this one; may be repeated.")] = None,
+    desired: Annotated[Path | None, typer.Option(help="A device's signed desired document (JSON).")] = None,
+    device: Annotated[str | None, typer.Option(help="Ask the hub for this device's desired document.")] = None,
+    hub: Annotated[str | None, typer.Option("--hub", help="The hub's URL.", envvar="EDGE_HUB")] = None,
+    token: Annotated[str | None, typer.Option("--token", help="API token.", envvar="EDGE_TOKEN")] = None,
+    directory: Annotated[Path | None, typer.Option("--dir", help="The hub's folder.", envvar="EDGE_HUB_DIR")] = None,
+    ca: Annotated[Path | None, typer.Option("--ca", help="The hub's authority, for https.", envvar="EDGE_CA")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a release into one file for devices without network: `edge-agent import FILE` there.
+
+    It holds the signed metadata, every root rotation, the release and its policy, and with --device or --desired what
+    the hub asks of one device. Without that a device only keeps the release ready (unless its configuration says more).
+    """
+    from edgesdk.clock import SystemClock  # noqa: PLC0415 - `edge --help` stays quick
+    from edgesdk.errors import ConfigError  # noqa: PLC0415
+    from edgesdk.trust.carried import export_release  # noqa: PLC0415
+
+    if desired is not None and device is not None:
+        raise ConfigError("argument-invalid", "--desired and --device both name a desired document")
+    envelope = _read_envelope(desired) if desired else None
+    if device is not None:
+        from edgesdk.fleet.client import HubClient  # noqa: PLC0415 - needs the extra `hub`
+
+        with HubClient.find(url=hub, token=token, folder=directory, ca=ca) as client:
+            envelope = client.get(f"/devices/{device}/desired")
+    addressee = _addressee(envelope, model, release) if envelope else None
+    made = export_release(
+        repo,
+        model,
+        release,
+        out,
+        now=SystemClock().now(),
+        variants=variant or (),
+        desired=envelope,
+        device=addressee,
+    )
+    if as_json:
+        typer.echo(json.dumps({"file": str(made.path), "size": made.size, "sha256": made.sha256, "device": addressee}))
+        return
+    whom = f"for {addressee}" if addressee else "for any device, without a desired document"
+    typer.echo(f"{made.path}: {model} {release} {whom}; {made.size:,} bytes, sha256 {made.sha256}")
+
+
+def _read_envelope(path: Path) -> dict[str, Any]:
+    from edgesdk.errors import ConfigError  # noqa: PLC0415 - with the command
+
+    try:
+        found = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ConfigError("file-missing", f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError("data-invalid", f"{path} is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ConfigError("data-invalid", f"{path} is no signed document (DSSE)")
+    return found
+
+
+def _addressee(envelope: dict[str, Any], model: str, release: str) -> str:
+    """Return whose document it is; refuse one that asks for another release, which no device could use offline."""
+    from base64 import b64decode  # noqa: PLC0415 - with the command
+
+    from edgesdk.errors import ConfigError  # noqa: PLC0415
+    from edgesdk.protocol.messages import Desired, decode  # noqa: PLC0415
+
+    try:
+        document = decode(b64decode(envelope["payload"]), Desired)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError("data-invalid", f"the desired document cannot be read: {error}") from error
+    wanted = document.models.get(model)
+    if wanted is None or wanted.release != release:
+        asked = f"{model} {wanted.release}" if wanted else f"no {model}"
+        raise ConfigError(
+            "argument-invalid",
+            f"the desired document asks {document.device} for {asked}, not for {model} {release}",
+            hint=f"Deploy it first: edge fleet deploy {model} {release} --devices {document.device}.",
+        )
+    return document.device
 
 
 def _describe(bundle: Bundle) -> list[str]:

@@ -34,11 +34,12 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
 class _Sidecar(msgspec.Struct, frozen=True, kw_only=True):
-    """What the bytes in the file belong to."""
+    """What the bytes in the file belong to; `imported` keeps a file that no deployment needs yet."""
 
     url: str
     length: int
     validator: str
+    imported: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +198,31 @@ def discard(path: Path) -> None:
     """Forget a download: the file and its sidecar."""
     _sidecar(path).unlink(missing_ok=True)
     path.unlink(missing_ok=True)
+
+
+def adopt(path: Path, url: str) -> None:
+    """Take a whole file that came another way for a finished download, and keep it until one uses it.
+
+    Raises:
+        DeploymentError: ``disk-full``.
+    """
+    with disk_errors(str(path)):
+        sidecar = _Sidecar(url=url, length=path.stat().st_size, validator="", imported=True)
+        write_atomic(_sidecar(path), msgspec.json.encode(sidecar), mode=0o600)
+        fsync_folder(path.parent)
+
+
+def imported(folder: Path) -> set[str]:
+    """Return the names of the files in a download folder that were adopted and are still to be used."""
+    found = set()
+    for sidecar in folder.glob("*.json"):
+        try:
+            known = msgspec.json.decode(sidecar.read_bytes(), type=_Sidecar)
+        except (OSError, msgspec.DecodeError):
+            continue
+        if known.imported:
+            found.add(sidecar.stem)
+    return found
 
 
 def _resume_point(job: _Job) -> tuple[int, str]:

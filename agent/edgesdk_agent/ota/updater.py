@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from edgesdk.clock import Clock, rfc3339
-from edgesdk.errors import DeploymentError, EdgeError
+from edgesdk.errors import DeploymentError
 from edgesdk.generation import Slots
 from edgesdk.protocol.evidence import Evidence
 from edgesdk.protocol.messages import Desired, DesiredModel, ModelTelemetry, Reason
@@ -166,12 +166,16 @@ class Updater:
             self._resume_model(model, stored.get(model))
         self._holdings.tidy(self._journals.values())
 
+    def adopt(self) -> None:
+        """Begin what the newest desired document asks for; the work itself is done by `step`."""
+        newest = self._take_newest()
+        if newest:
+            self._adopt(*newest)
+
     def step(self) -> float:
         """Do the next thing; return the seconds until it wants to be called again (0: at once)."""
         try:
-            newest = self._take_newest()
-            if newest:
-                self._adopt(*newest)
+            self.adopt()
             waits = []
             for journal in sorted(self._journals.values(), key=lambda each: (each.state != "trial", each.model)):
                 wait = self._advance(journal)

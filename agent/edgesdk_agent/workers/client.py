@@ -24,9 +24,11 @@ from edgesdk_agent.workers.messages import (
     VerifiedBundle,
     VerifiedCommand,
     VerifiedDesired,
+    VerifiedImport,
     VerifyBundle,
     VerifyCommand,
     VerifyDesired,
+    VerifyImport,
 )
 
 logger = logging.getLogger(__name__)
@@ -92,6 +94,10 @@ class ChildWorkers:
     def verify_bundle(self, request: VerifyBundle) -> VerifiedBundle:
         """Verify and unpack a bundle; see `edgesdk_agent.workers.messages.Workers`."""
         return self._ask("trust", request, VerifiedBundle, TRUST_SECONDS + request.length / BYTES_PER_SECOND)
+
+    def verify_import(self, request: VerifyImport, *, size: int) -> VerifiedImport:
+        """Verify a carried file of `size` bytes; raises as `edgesdk_agent.workers.importing.verify_import`."""
+        return self._ask("trust", request, VerifiedImport, TRUST_SECONDS + size / BYTES_PER_SECOND)
 
     def test(self, request: JudgeNewcomer) -> Judgement:
         """Judge a newcomer; see `edgesdk_agent.workers.messages.Workers`."""

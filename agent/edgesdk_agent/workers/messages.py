@@ -178,6 +178,49 @@ class VerifiedBundle(_Message, frozen=True, kw_only=True):
     unpacked_bytes: int
 
 
+class VerifyImport(_Request, frozen=True, kw_only=True, tag="verify-import"):
+    """Verify a file of `edge bundle export` as if it were the repository. Result: `VerifiedImport`.
+
+    The fields mean what they mean in `VerifyDesired`; they count if the file holds a desired document.
+
+    Attributes:
+        path: The file.
+        downloads: Folder into which the targets of the file that are offered are copied, by their SHA-256.
+    """
+
+    path: str
+    repository: Repository
+    device: DeviceId
+    fleet: FleetId
+    downloads: str
+    serial_floor: int = 0
+    accepted_sha256: Sha256 | None = None
+    keys_epoch: int | None = None
+    time_floor: str = ""
+
+
+class VerifiedImport(_Message, frozen=True, kw_only=True):
+    """What a file brought.
+
+    Attributes:
+        model: The model that it was exported for.
+        release: Its release.
+        verified: The desired document in it, and its offers; None if it holds none.
+        envelope: The envelope of that document.
+        offer: What the file has for `model`.
+        placed: The targets that were copied into `downloads`.
+        time_floor: The new floor.
+    """
+
+    model: ModelName
+    release: ReleaseVersion
+    offer: Offer
+    placed: tuple[TargetFile, ...]
+    time_floor: str
+    verified: VerifiedDesired | None = None
+    envelope: dict[str, Any] | None = None
+
+
 class Sign(_Request, frozen=True, kw_only=True, tag="sign"):
     """Sign statements with the device's statement key (a file). Result: `Signed`."""
 
@@ -191,7 +234,7 @@ class Signed(_Message, frozen=True, kw_only=True):
     envelopes: tuple[dict[str, Any], ...]
 
 
-TrustRequest = VerifyDesired | VerifyCommand | VerifyBundle | Sign
+TrustRequest = VerifyDesired | VerifyCommand | VerifyBundle | VerifyImport | Sign
 
 
 # ---- testing --------------------------------------------------------------------------------------------------------

@@ -1,134 +1,34 @@
-"""The trust worker: verifies desired documents, commands and bundles, and signs statements. It alone imports TUF.
+"""The trust worker: verifies desired documents, commands, bundles and imported files, and signs statements.
 
-python -m edgesdk_agent.workers.trust   one request of `workers.messages.TrustRequest` on stdin
+It alone imports TUF. python -m edgesdk_agent.workers.trust   one request of `workers.messages.TrustRequest` on stdin
 """
 
 from __future__ import annotations
 
+import hashlib
 import shutil
-from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
 from edgesdk.bundle.archive import Bundle, open_bundle
-from edgesdk.bundle.manifest import (
-    DEPLOYMENT_KEYS_TARGET,
-    RELEASE_SCHEMA,
-    ModelPolicy,
-    ReleaseIndex,
-    bundle_target,
-    policy_target,
-    release_target,
-)
-from edgesdk.canonical import sha256_hex
-from edgesdk.clock import parse_rfc3339, rfc3339
-from edgesdk.errors import DeploymentError, EdgeError, LinkError, ReleaseError, TrustError
-from edgesdk.protocol.messages import (
-    COMMAND_TYPE,
-    DESIRED_TYPE,
-    STATEMENT_TYPE,
-    Command,
-    Desired,
-    Reason,
-    decode,
-)
-from edgesdk.protocol.topics import ALL
-from edgesdk.trust.client import Target, UpdateClient, check_not_frozen
-from edgesdk.trust.deployment import DeploymentKeys, decode_deployment_keys
-from edgesdk.trust.dsse import sign_document, verify_document
-from edgesdk.trust.fetcher import HttpFetcher
+from edgesdk.errors import DeploymentError, ReleaseError, TrustError
+from edgesdk.protocol.messages import STATEMENT_TYPE
+from edgesdk.trust.dsse import sign_document
 from edgesdk.trust.keys import load_signer
 from edgesdk_agent.workers.child import serve
+from edgesdk_agent.workers.documents import verify_command, verify_desired
+from edgesdk_agent.workers.importing import verify_import
 from edgesdk_agent.workers.messages import (
-    Offer,
-    Repository,
     Sign,
     Signed,
-    TargetFile,
     TrustRequest,
-    TufVersions,
     VerifiedBundle,
-    VerifiedCommand,
-    VerifiedDesired,
     VerifyBundle,
     VerifyCommand,
     VerifyDesired,
+    VerifyImport,
 )
-
-MAX_DOCUMENT = 1024 * 1024
-NUDGES = {"ping", "deploy-now"}
-T = TypeVar("T")
-
-
-class _Time:
-    """The time at which expiry is judged; verified signed times can only move it forward."""
-
-    def __init__(self, now: str) -> None:
-        self.moment = parse_rfc3339(now)
-
-    def __call__(self) -> datetime:
-        return self.moment
-
-    def reach(self, floor: str) -> bool:
-        """Take a verified time; says whether it is later than what was judged by so far."""
-        later = bool(floor) and parse_rfc3339(floor) > self.moment
-        if later:
-            self.moment = parse_rfc3339(floor)
-        return later
-
-
-def verify_desired(request: VerifyDesired) -> VerifiedDesired:
-    """Verify a desired document and look up what it names; see `VerifyDesired`."""
-    now = _Time(request.repository.now)
-    client = _client(request.repository, now)
-    versions = client.refresh(offline=request.repository.offline)
-    keys = _deployment_keys(client)
-    payload = verify_document(request.envelope, DESIRED_TYPE, keys.keys, keys.threshold)
-    desired = decode(payload, Desired)
-    digest = sha256_hex(payload)
-    _check_audience(desired.fleet, desired.device, request.fleet, {request.device})
-    _check_serial(desired.serial, digest, keys.epoch, request)
-    floor = max_time(request.time_floor, desired.issued_at)
-    if now.reach(floor):
-        versions = client.refresh(offline=request.repository.offline)
-    if desired.expires_at is not None and parse_rfc3339(desired.expires_at) < now():
-        raise TrustError("document-expired", f"the desired document {desired.serial} expired at {desired.expires_at}")
-    check_not_frozen(versions, desired.min_tuf)
-    offers = {
-        name: _offer(client, name, wanted.release)
-        for name, wanted in desired.models.items()
-        if wanted.release is not None
-    }
-    built = [offer.index.built_at for offer in offers.values() if offer.index is not None]
-    return VerifiedDesired(
-        desired=desired,
-        offers=offers,
-        payload_sha256=digest,
-        keys_epoch=keys.epoch,
-        time_floor=max_time(floor, *built),
-        tuf=TufVersions(root=versions.root, timestamp=versions.timestamp),
-    )
-
-
-def verify_command(request: VerifyCommand) -> VerifiedCommand:
-    """Verify a command; see `VerifyCommand`."""
-    now = _Time(request.repository.now)
-    client = _client(request.repository, now)
-    client.refresh(offline=request.repository.offline)
-    keys = _deployment_keys(client)
-    command = decode(verify_document(request.envelope, COMMAND_TYPE, keys.keys, keys.threshold), Command)
-    _check_audience(command.fleet, command.device, request.fleet, {request.device, ALL})
-    if command.device == ALL and command.name not in NUDGES:
-        raise TrustError("audience", f"the command {command.name!r} to all devices; only {sorted(NUDGES)} may be")
-    if command.run != request.run and not (command.run is None and command.name in NUDGES):
-        raise TrustError("audience", f"the command {command.id} is for run {command.run!r}, not {request.run!r}")
-    now.reach(command.issued_at)
-    if parse_rfc3339(command.expires_at) < now():
-        raise TrustError("document-expired", f"the command {command.id} expired at {command.expires_at}")
-    return VerifiedCommand(command=command)
 
 
 def verify_bundle(request: VerifyBundle) -> VerifiedBundle:
@@ -137,10 +37,11 @@ def verify_bundle(request: VerifyBundle) -> VerifiedBundle:
     size = path.stat().st_size
     if size != request.length:
         raise TrustError("tuf-target-mismatch", f"{path.name} has {size} bytes, expected {request.length}")
+    with path.open("rb") as file:  # before it is parsed: what a power cut tore is no bad release
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != request.sha256:
+        raise TrustError("tuf-target-mismatch", f"{path.name} has SHA-256 {found}, expected {request.sha256}")
     with open_bundle(path) as bundle:
-        found = bundle.sha256()
-        if found != request.sha256:
-            raise TrustError("tuf-target-mismatch", f"{path.name} has SHA-256 {found}, expected {request.sha256}")
         bundle.verify()
         _check_names(bundle, request)
         _extract(bundle, destination)
@@ -157,104 +58,6 @@ def sign(request: Sign) -> Signed:
     """Sign statements with the device's statement key."""
     signer = load_signer(Path(request.key), None)
     return Signed(envelopes=tuple(sign_document(STATEMENT_TYPE, item, signer) for item in request.statements))
-
-
-def max_time(*moments: str) -> str:
-    """Return the latest of RFC 3339 time stamps, normalised; empty ones are left out.
-
-    Raises:
-        LinkError: ``message-invalid`` if one is no time stamp.
-    """
-    try:
-        return max(rfc3339(parse_rfc3339(moment)) for moment in moments if moment)
-    except ValueError as error:
-        raise LinkError("message-invalid", f"a signed document has a bad time stamp: {error}") from error
-
-
-def _client(repository: Repository, now: Callable[[], datetime]) -> UpdateClient:
-    return UpdateClient(
-        Path(repository.tuf_dir),
-        repository.url,
-        trusted_root=Path(repository.root).read_bytes(),
-        now=now,
-        fetcher=HttpFetcher(ca_file=Path(repository.ca) if repository.ca else None),
-    )
-
-
-def _deployment_keys(client: UpdateClient) -> DeploymentKeys:
-    return decode_deployment_keys(client.read_target(DEPLOYMENT_KEYS_TARGET, MAX_DOCUMENT))
-
-
-def _check_audience(fleet: str, device: str, own_fleet: str, own_names: set[str]) -> None:
-    if fleet != own_fleet or device not in own_names:
-        raise TrustError("audience", f"the document is for {fleet}/{device}, not for {own_fleet}/{min(own_names)}")
-
-
-def _check_serial(serial: int, digest: str, epoch: int, request: VerifyDesired) -> None:
-    """Refuse a replay. Deployment keys of a later epoch reset the floor, so that a thief's 2^63-1 is not for ever."""
-    if request.keys_epoch is not None and epoch > request.keys_epoch:
-        return
-    known = serial == request.serial_floor and request.accepted_sha256 in {None, digest}
-    if serial <= request.serial_floor and not known:
-        raise TrustError(
-            "serial-replayed", f"the desired document has serial {serial}, accepted was {request.serial_floor}"
-        )
-
-
-def _offer(client: UpdateClient, model: str, release: str) -> Offer:
-    try:
-        return _look_up(client, model, release)
-    except EdgeError as error:
-        permanent = not isinstance(error, LinkError)
-        reason = Reason(code=error.code, message=error.message, hint=error.hint, permanent=permanent)
-        return Offer(error=reason)
-
-
-def _look_up(client: UpdateClient, model: str, release: str) -> Offer:
-    index = _decoded(client, release_target(model, release), ReleaseIndex, "release-invalid")
-    if (index.schema, index.model, index.release) != (RELEASE_SCHEMA, model, release):
-        raise ReleaseError(
-            "release-invalid", f"the index of {model} {release} says {index.schema} {index.model} {index.release}"
-        )
-    if index.critical:
-        raise ReleaseError("manifest-critical", f"{model} {release} needs the extensions {', '.join(index.critical)}")
-    targets = {}
-    for variant in index.variants:
-        target = _target_or_none(client, bundle_target(model, release, variant.bundle))
-        if target is not None and (target.length, target.sha256) == (variant.size, variant.sha256):
-            targets[variant.bundle] = target
-    policy = _policy(client, model)
-    anchor = client.target(policy.anchor.path) if policy is not None and policy.anchor is not None else None
-    return Offer(index=index, targets=targets, policy=policy, anchor=_file(anchor) if anchor else None)
-
-
-def _policy(client: UpdateClient, model: str) -> ModelPolicy | None:
-    if _target_or_none(client, policy_target(model)) is None:
-        return None
-    policy = _decoded(client, policy_target(model), ModelPolicy, "release-invalid")
-    if policy.model != model:
-        raise ReleaseError("release-invalid", f"the policy of {model} names {policy.model}")
-    return policy
-
-
-def _decoded(client: UpdateClient, path: str, kind: type[T], code: str) -> T:
-    try:
-        return msgspec.json.decode(client.read_target(path, MAX_DOCUMENT), type=kind)
-    except msgspec.DecodeError as error:
-        raise ReleaseError(code, f"{path} does not follow its schema: {error}") from error
-
-
-def _target_or_none(client: UpdateClient, path: str) -> TargetFile | None:
-    try:
-        return _file(client.target(path))
-    except TrustError as error:
-        if error.code == "tuf-target-missing":
-            return None
-        raise
-
-
-def _file(target: Target) -> TargetFile:
-    return TargetFile(path=target.path, url=target.url, length=target.length, sha256=target.sha256)
 
 
 def _check_names(bundle: Bundle, request: VerifyBundle) -> None:
@@ -284,6 +87,8 @@ def handle(request: TrustRequest) -> msgspec.Struct:
             return verify_command(request)
         case VerifyBundle():
             return verify_bundle(request)
+        case VerifyImport():
+            return verify_import(request)
         case Sign():
             return sign(request)
 
