@@ -92,3 +92,68 @@ def start(
         for line in lines:
             print(line, flush=True)  # noqa: T201 - flushed: scripts wait for this line
         stop.wait()
+
+
+@app.command()
+def certificate(
+    role: Annotated[str, typer.Argument(help="subscriber (reads telemetry and events) or hub.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for ca.pem, certificate and key.")],
+    directory: Annotated[Path, typer.Option("--dir", help="The hub's folder.", envvar="EDGE_HUB_DIR")] = Path("hub"),
+    name: Annotated[
+        str, typer.Option(help="For several at once, each its own: the broker knows it as ROLE.NAME.")
+    ] = "",
+    days: Annotated[int, typer.Option(help="Validity.", min=1, max=1825)] = 365,
+    database: Annotated[str | None, typer.Option(help="As for `edge hub start`.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a key and certificate for a client of the broker, on the hub's machine; a running hub follows at once."""
+    import getpass  # noqa: PLC0415
+    import os  # noqa: PLC0415
+
+    from edgesdk.fleet import certificates  # noqa: PLC0415
+    from edgesdk.fleet.folder import HubFolder  # noqa: PLC0415
+    from edgesdk.fleet.registry import Registry  # noqa: PLC0415
+    from edgesdk.trust.keys import passphrase_from  # noqa: PLC0415
+
+    folder = HubFolder(directory)
+    authority = folder.authority(passphrase_from(os.environ))
+    registry = Registry(database or folder.path / "hub.db")
+    actor = f"{getpass.getuser()} at the hub"
+    issued = certificates.issue_role(
+        registry, authority, certificates.parse_role(role), name=name, days=days, actor=actor
+    )
+    registry.close()
+    files = certificates.write_issued(out, f"{role}.{name}" if name else role, issued, authority.certificate_pem)
+    if as_json:
+        typer.echo(json.dumps({key: str(path) for key, path in files.items()}))
+        return
+    typer.echo(f"made {files['cert']} and {files['key']} (a secret), valid for {days} days")
+    running = folder.running()
+    if running is not None and running.broker.startswith("mqtts://"):
+        host, _, port = running.broker.removeprefix("mqtts://").rpartition(":")
+        options = f"--cafile {files['ca']} --cert {files['cert']} --key {files['key']}"
+        typer.echo(f"  mosquitto_sub -h {host} -p {port} {options} -t 'edge/v1/+/+/up/telemetry'")
+    else:
+        typer.echo("  it opens a broker that was started with `edge hub start --tls`")
+
+
+@app.command(name="revoke-certificate")
+def revoke_certificate(
+    subject: Annotated[str, typer.Argument(metavar="NAME", help="subscriber, subscriber.NAME or hub.NAME.")],
+    directory: Annotated[Path, typer.Option("--dir", help="The hub's folder.", envvar="EDGE_HUB_DIR")] = Path("hub"),
+    database: Annotated[str | None, typer.Option(help="As for `edge hub start`.")] = None,
+) -> None:
+    """Let no certificate of this name open the broker any more; devices are revoked with `edge fleet revoke`.
+
+    A connection that is open stays until it ends: restart the hub to end it.
+    """
+    import getpass  # noqa: PLC0415
+
+    from edgesdk.fleet import certificates  # noqa: PLC0415
+    from edgesdk.fleet.folder import HubFolder  # noqa: PLC0415
+    from edgesdk.fleet.registry import Registry  # noqa: PLC0415
+
+    registry = Registry(database or HubFolder(directory).path / "hub.db")
+    count = certificates.revoke_role(registry, subject, actor=f"{getpass.getuser()} at the hub")
+    registry.close()
+    typer.echo(f"revoked {count} certificates of {subject}; a running hub follows at once")

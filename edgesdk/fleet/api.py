@@ -25,6 +25,7 @@ from edgesdk.fleet.access import Role, create_api_token, revoke_api_token
 from edgesdk.fleet.api_paths import PREFIX
 from edgesdk.fleet.files import RepositoryFiles
 from edgesdk.fleet.freshness import Refresher
+from edgesdk.fleet.gatekeeper import Gatekeeper
 from edgesdk.fleet.guard import Admin, BodyLimit, Operator, Refused, Viewer, answer_errors
 from edgesdk.fleet.operations import Operations
 from edgesdk.fleet.rollout import SILENT, Gate, Progress, Rollout, tally
@@ -81,6 +82,7 @@ class Services:
     operations: Operations
     enrolment: devices.Enrolment
     authority: Authority
+    gatekeeper: Gatekeeper
     broker_online: Callable[[], bool]
     refresher: Refresher | None = None
 
@@ -133,6 +135,11 @@ def _public(services: Services) -> APIRouter:
         """Return the fleet authority's certificate (PEM); compare its fingerprint with the enrolment token's."""
         return services.authority.certificate_pem.decode()
 
+    @router.get("/crl", response_class=PlainTextResponse)
+    def crl() -> str:
+        """Return the certificates that count no more (PEM), for a broker that the hub does not run itself."""
+        return services.gatekeeper.revocation_list().decode()
+
     @router.post("/enroll")
     async def enroll(request: Request) -> Response:
         """Enrol a device: a one-time token and two proofs of possession for a certificate."""
@@ -159,10 +166,17 @@ def _devices(services: Services) -> APIRouter:
         """Describe one device, its history included."""
         return devices.describe(registry, device)
 
+    @router.get("/devices/{device}/desired")
+    def desired(device: str, _: Operator) -> dict[str, Any]:
+        """Return the signed document (DSSE) of what a device should run, to be carried to one without network."""
+        return devices.desired_envelope(registry, device)
+
     @router.post("/devices/{device}/revoke")
     def revoke(device: str, caller: Admin) -> dict[str, Any]:
-        """Believe nothing of a device any more."""
+        """Believe nothing of a device any more, and put it out of the broker."""
         devices.revoke(registry, device, actor=caller.name)
+        services.operations.wake()
+        services.gatekeeper.put_out(device)
         return devices.describe(registry, device)
 
     return router

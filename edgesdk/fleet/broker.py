@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -15,6 +16,7 @@ from edgesdk.errors import ConfigError, LinkError
 from edgesdk.fleet.mosquitto import BrokerTLS, render_acl, render_conf
 
 START_TIMEOUT_S = 10.0
+ACL_FILE = "acl"
 _POLL_S = 0.02
 _TAIL = 2000
 
@@ -52,6 +54,10 @@ class MosquittoProcess:
     def log_tail(self) -> str:
         """Return its last words."""
         return self.log_file.read_text(errors="replace")[-_TAIL:].strip()
+
+    def reload(self) -> None:
+        """Let it read the access list, certificates and revocation list again; connections stay."""
+        self._process.send_signal(signal.SIGHUP)
 
     def stop(self, timeout: float = 5.0) -> None:
         """End it in order; after `timeout` seconds, by force."""
@@ -106,8 +112,8 @@ def start_mosquitto(
     directory = directory.absolute()
     (directory / "state").mkdir(parents=True, exist_ok=True)
     port = port or free_port(listen)
-    acl_file, conf_file, log_file = (directory / name for name in ("acl", "mosquitto.conf", "mosquitto.log"))
-    _write_private(acl_file, render_acl(hubs=hubs, subscribers=subscribers))
+    acl_file, conf_file, log_file = (directory / name for name in (ACL_FILE, "mosquitto.conf", "mosquitto.log"))
+    write_acl(directory, hubs=hubs, subscribers=subscribers)
     # Started by root, Mosquitto becomes the user mosquitto, which can read neither the key (0600) nor this folder.
     # It stays root only then; anybody else's Mosquitto runs as that user and needs no line.
     user = "root" if os.geteuid() == 0 else None
@@ -118,6 +124,11 @@ def start_mosquitto(
     broker = MosquittoProcess(process, host=listen, port=port, log_file=log_file)
     _wait_running(broker)
     return broker
+
+
+def write_acl(directory: Path, *, hubs: tuple[str, ...], subscribers: tuple[str, ...]) -> None:
+    """Write the access list of the broker in this folder, see `render_acl`."""
+    _write_private(directory / ACL_FILE, render_acl(hubs=hubs, subscribers=subscribers))
 
 
 def free_port(host: str) -> int:

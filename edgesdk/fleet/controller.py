@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import wait
 from urllib.parse import urlsplit
 
@@ -18,7 +18,7 @@ from sqlalchemy import select, update
 from edgesdk.errors import ConfigError, LinkError
 from edgesdk.fleet.inbox import Inbox
 from edgesdk.fleet.operations import Operations
-from edgesdk.fleet.tables import DesiredRow, Device
+from edgesdk.fleet.tables import DesiredRow
 from edgesdk.protocol import topics
 from edgesdk.protocol.link import Link, LinkState, LinkTLS, Message, PublishHandle
 
@@ -59,10 +59,19 @@ class Controller:
         operations: What moves rollouts on; its `wake` is set to this controller's.
         broker: URL, ``mqtt://`` or ``mqtts://``.
         tls: The hub's client certificate, for ``mqtts://``.
+        tick: Called about every second.
     """
 
-    def __init__(self, operations: Operations, broker: str, *, tls: LinkTLS | None = None) -> None:
+    def __init__(
+        self,
+        operations: Operations,
+        broker: str,
+        *,
+        tls: LinkTLS | None = None,
+        tick: Callable[[], None] = lambda: None,
+    ) -> None:
         self._operations = operations
+        self._tick = tick
         self._registry = operations.registry
         self._inbox = Inbox(self._registry, fleet=operations.fleet)
         self._wake = threading.Event()
@@ -137,6 +146,7 @@ class Controller:
                 self._stopping.wait(TICK_S)
 
     def _step(self) -> None:
+        self._tick()
         if self._resync.is_set() and self._link.online:
             self._resync.clear()
             self._link.subscribe(topics.every_up("state", fleet=self._operations.fleet))
@@ -149,7 +159,7 @@ class Controller:
 
     def _publish(self, *, everything: bool) -> None:
         """Publish what differs from what was acknowledged; all of it after a reconnect: the broker may have lost it."""
-        query = select(DesiredRow).join(Device, Device.id == DesiredRow.device).where(Device.revoked_at.is_(None))
+        query = select(DesiredRow)
         if not everything:
             query = query.where(DesiredRow.published_serial != DesiredRow.serial)
         with self._registry.reading() as session:

@@ -60,6 +60,8 @@ class Desk:
     def restate(self, session: Session, device_id: str, changes: Mapping[str, DesiredModel | None]) -> None:
         """Sign and keep a newer document of a device; None drops a model from it. Publishing is the controller's."""
         device = session.get_one(Device, device_id, with_for_update=True)
+        if device.revoked_at is not None:
+            return  # a rollout that began before goes on without it
         row = session.get(DesiredRow, device_id, with_for_update=True)
         models = {**(read_desired(row).models if row else {}), **changes}
         document = Desired(
@@ -82,6 +84,12 @@ class Desk:
         except EdgeError:
             # A halt must not wait for a repository that is broken or has expired.
             return read_desired(row).min_tuf if row else MinTuf(root=1, timestamp=1)
+
+
+def clear(row: DesiredRow) -> None:
+    """Ask the device for nothing any more: an empty retained message takes the document off the broker."""
+    row.document = canonical_json(msgspec.structs.replace(read_desired(row), models={})).decode()
+    row.envelope, row.serial = "", row.serial + 1
 
 
 def read_desired(row: DesiredRow) -> Desired:

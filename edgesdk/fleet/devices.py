@@ -14,14 +14,15 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from edgesdk.clock import rfc3339
-from edgesdk.errors import TrustError
+from edgesdk.errors import ConfigError, TrustError
+from edgesdk.fleet import certificates
 from edgesdk.fleet.access import add_enrolment_token, use_enrolment_token
-from edgesdk.fleet.desired import read_desired
+from edgesdk.fleet.desired import clear, read_desired
 from edgesdk.fleet.registry import Registry
 from edgesdk.fleet.releases import RepositoryView
 from edgesdk.fleet.tables import CapabilitiesRow, DesiredRow, Device, Latest, StatementRow
 from edgesdk.protocol.messages import Statement
-from edgesdk.trust.ca import Authority, load_certificate
+from edgesdk.trust.ca import Authority
 from edgesdk.trust.enrolment import EnrolRequest, EnrolResponse, Token, check_request
 
 SECRET_BYTES = 24
@@ -98,7 +99,7 @@ class Enrolment:
             enrolment = secrets.token_hex(8)
             device = known or Device(id=device_id, fleet=self._fleet, statement_public=public)
             device.name, device.enrolment, device.enrolled_at = checked.name, enrolment, self._registry.now()
-            device.certificate_serial = f"{load_certificate(certificate).serial_number:x}"
+            device.certificate_serial = certificates.record(self._registry, session, certificate, device_id)
             device.counter = device.reported_serial = 0
             session.add(device)
             session.flush()
@@ -125,7 +126,7 @@ def _new_id(session: Session, name: str) -> str:
 
 
 def revoke(registry: Registry, device_id: str, *, actor: str) -> None:
-    """Believe nothing that a device says from now on.
+    """Believe nothing that a device says from now on, revoke its certificates, and ask it for nothing any more.
 
     Raises:
         TrustError: ``device-unknown``.
@@ -134,7 +135,11 @@ def revoke(registry: Registry, device_id: str, *, actor: str) -> None:
         device = session.get(Device, device_id)
         if device is None:
             raise TrustError("device-unknown", f"there is no device {device_id[:80]!r}")
-        device.revoked_at = device.revoked_at or registry.now()
+        device.revoked_at, device.online = device.revoked_at or registry.now(), False
+        certificates.revoke_all(registry, session, device_id)
+        row = session.get(DesiredRow, device_id, with_for_update=True)
+        if row is not None:
+            clear(row)
         registry.audit(session, actor, "device.revoke", device_id)
 
 
@@ -169,6 +174,27 @@ def describe(registry: Registry, device_id: str) -> dict[str, Any]:
         history = session.scalars(newest.order_by(StatementRow.id.desc()).limit(MAX_HISTORY)).all()
     found = _describe(row, desired, able, latest, registry.now())
     found["history"] = [_said(statement, row, registry.now()) for statement in history]
+    return found
+
+
+def desired_envelope(registry: Registry, device_id: str) -> dict[str, Any]:
+    """Return the signed document of what a device should run.
+
+    Raises:
+        TrustError: ``device-unknown`` if there is no such device, or it is revoked.
+        ConfigError: ``argument-invalid`` if nothing was asked of it yet.
+    """
+    with registry.reading() as session:
+        device, row = session.get(Device, device_id), session.get(DesiredRow, device_id)
+    if device is None or device.revoked_at is not None:
+        raise TrustError("device-unknown", f"there is no device {device_id[:80]!r}, or it is revoked")
+    if row is None or not row.envelope:
+        raise ConfigError(
+            "argument-invalid",
+            f"nothing was asked of {device_id} yet",
+            hint=f"Deploy first: edge fleet deploy MODEL RELEASE --devices {device_id}.",
+        )
+    found: dict[str, Any] = json.loads(row.envelope)
     return found
 
 

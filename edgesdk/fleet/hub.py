@@ -28,6 +28,7 @@ from edgesdk.fleet.controller import Controller, broker_link
 from edgesdk.fleet.devices import Addresses, Enrolment
 from edgesdk.fleet.folder import HubFolder, Running
 from edgesdk.fleet.freshness import Refresher
+from edgesdk.fleet.gatekeeper import Gatekeeper
 from edgesdk.fleet.mosquitto import BrokerTLS
 from edgesdk.fleet.operations import Operations
 from edgesdk.fleet.registry import Registry
@@ -127,15 +128,21 @@ class Hub:
         port = listening.getsockname()[1]
         registry.set_meta("http-port", str(port))
         self._issue(authority)
-        broker, kind = self._start_broker(registry)
+        gatekeeper = Gatekeeper(registry, authority, folder.path)
+        gatekeeper.follow()
+        broker, kind = self._start_broker(registry, gatekeeper)
         url = f"{'https' if options.tls else 'http'}://{self._name}:{port}"
         operations = Operations(registry, repository, signer, fleet=folder.settings.fleet)
-        controller = Controller(operations, broker.hub, tls=self._link_tls())
+        controller = Controller(operations, broker.hub, tls=self._link_tls(), tick=gatekeeper.follow)
         controller.start()
+        host, broker_port, files = broker_link(broker.hub, self._link_tls())
+        gatekeeper.at(host, broker_port, tls=files is not None)
         self._stack.callback(controller.stop)
         addresses = Addresses(hub=url, broker=broker.devices, repository=f"{url}/repo/")
         enrolment = Enrolment(registry, authority, repository, addresses, fleet=folder.settings.fleet)
-        self._serve(Services(operations, enrolment, authority, lambda: controller.online, self.refresher), listening)
+        self._serve(
+            Services(operations, enrolment, authority, gatekeeper, lambda: controller.online, self.refresher), listening
+        )
         running = Running(
             url=url,
             broker=broker.devices,
@@ -175,7 +182,7 @@ class Hub:
         tls = self._folder.path / "tls"
         return LinkTLS(ca=self._folder.path / "ca" / "ca.pem", cert=tls / "hub.pem", key=tls / "hub.key")
 
-    def _start_broker(self, registry: Registry) -> tuple[_Broker, BrokerKind]:
+    def _start_broker(self, registry: Registry, gatekeeper: Gatekeeper) -> tuple[_Broker, BrokerKind]:
         options, asked = self._options, self._options.broker
         if "://" in asked:
             return _Broker(hub=asked, devices=asked), "external"
@@ -183,21 +190,34 @@ class Hub:
             raise ConfigError("argument-invalid", f"--broker is auto, mosquitto, devbroker or a URL, got {asked!r}")
         port = _kept(registry, "broker-port")
         mosquitto = asked == "mosquitto" or options.tls or (asked == "auto" and find_mosquitto() is not None)
-        port = self._start_mosquitto(port) if mosquitto else self._start_devbroker(port)
+        port = self._start_mosquitto(port, gatekeeper) if mosquitto else self._start_devbroker(port)
         registry.set_meta("broker-port", str(port))
         scheme = "mqtts" if options.tls else "mqtt"
         local = self._name if _is_loopback(options.host) else "127.0.0.1"
         addresses = _Broker(hub=f"{scheme}://{local}:{port}", devices=f"{scheme}://{self._name}:{port}")
         return addresses, "mosquitto" if mosquitto else "devbroker"
 
-    def _start_mosquitto(self, port: int) -> int:
+    def _start_mosquitto(self, port: int, gatekeeper: Gatekeeper) -> int:
         options, tls = self._options, self._folder.path / "tls"
-        files = BrokerTLS(ca=self._folder.path / "ca" / "ca.pem", cert=tls / "server.pem", key=tls / "server.key")
+        files = BrokerTLS(
+            ca=self._folder.path / "ca" / "ca.pem",
+            cert=tls / "server.pem",
+            key=tls / "server.key",
+            crl=gatekeeper.crl,
+        )
         directory = self._folder.path / "broker"
         # Beyond loopback the hub itself still connects to 127.0.0.1, so the broker listens everywhere.
         listen = options.host if _is_loopback(options.host) else "0.0.0.0"  # noqa: S104 - with mutual TLS only
-        broker = start_mosquitto(directory, tls=files if options.tls else None, port=port, listen=listen)
+        broker = start_mosquitto(
+            directory,
+            tls=files if options.tls else None,
+            port=port,
+            listen=listen,
+            hubs=gatekeeper.hubs,
+            subscribers=gatekeeper.subscribers,
+        )
         self._stack.callback(broker.stop)
+        gatekeeper.watch(broker)
         children.remember(directory, broker.pid)
         return broker.port
 

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from edgesdk.errors import ConfigError
-from edgesdk.fleet.rollout import ACTIVE, Progress, Rollout, progress_of
+from edgesdk.fleet.rollout import ACTIVE, SILENT, Progress, Rollout, progress_of, put_out
 from edgesdk.fleet.tables import Device, RolloutRow, StatementRow
 from edgesdk.protocol.messages import Statement
 
@@ -93,7 +93,11 @@ def progress(session: Session, plan: Rollout) -> dict[str, Progress]:
     said: dict[str, list[Statement]] = defaultdict(list)
     for device, document in session.execute(found):
         said[device].append(_STATEMENTS.decode(document))
-    return {device: progress_of(statements) for device, statements in said.items()}
+    found_progress = {device: progress_of(statements) for device, statements in said.items()}
+    revoked = set(session.scalars(select(Device.id).where(Device.revoked_at.is_not(None))))
+    for device in revoked.intersection(plan.devices):
+        found_progress[device] = put_out(found_progress.get(device, SILENT))
+    return found_progress
 
 
 def _plan(row: RolloutRow) -> Rollout:

@@ -22,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
@@ -174,6 +174,13 @@ def _standing(statement: Statement) -> Standing:
             return "bad" if reason is not None and reason.code == "generation-quarantined" else "refused"
         case _:
             return "started"
+
+
+def put_out(progress: Progress) -> Progress:
+    """Return where a revoked device stands: what it ended counts, an open end is waited for no longer."""
+    if progress.standing not in {"silent", "started"}:
+        return progress
+    return replace(progress, standing="refused", reason="device-unknown", message="revoked by an operator", hint="")
 
 
 def progress_of(statements: Iterable[Statement]) -> Progress:

@@ -43,6 +43,16 @@ class Device(Base):
     reported_serial: Mapped[int] = mapped_column(BigInteger, default=0)
 
 
+class Certificate(Base):
+    """One certificate of the fleet's authority; `subject` is a device's id, or a role's name."""
+
+    __tablename__ = "certificates"
+    serial: Mapped[str] = mapped_column(String(64), primary_key=True)
+    subject: Mapped[str] = mapped_column(String(64), index=True)
+    issued_at: Mapped[int] = mapped_column(BigInteger)
+    revoked_at: Mapped[int | None] = mapped_column(BigInteger, default=None)
+
+
 class CapabilitiesRow(Base):
     """What a device last said that it can do (`edgesdk.targets.matching.Capabilities`); not signed."""
 

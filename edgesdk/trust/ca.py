@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -95,8 +95,10 @@ class Authority:
         certificate = self._sign(device_id, _public(request), days, ExtendedKeyUsageOID.CLIENT_AUTH)
         return certificate.public_bytes(Encoding.PEM)
 
-    def issue_client(self, role: Role, *, days: int = DEVICE_DAYS) -> Issued:
-        """Make a key and certificate for the hub or for telemetry subscribers; the role is the common name.
+    def issue_client(self, role: Role, *, name: str = "", days: int = DEVICE_DAYS) -> Issued:
+        """Make a key and certificate for the hub or for telemetry subscribers.
+
+        The common name is the role, or ``ROLE.NAME``: a dot is in no device id.
 
         Raises:
             ConfigError: ``argument-invalid`` for another role.
@@ -104,7 +106,8 @@ class Authority:
         if role not in ROLES:
             raise ConfigError("argument-invalid", f"there is no role {role!r}; expected one of {', '.join(ROLES)}")
         key = generate_private_key(SECP256R1())
-        certificate = self._sign(role, key.public_key(), days, ExtendedKeyUsageOID.CLIENT_AUTH)
+        subject = f"{role}.{name}" if name else role
+        certificate = self._sign(subject, key.public_key(), days, ExtendedKeyUsageOID.CLIENT_AUTH)
         return Issued(private_pem(key, None), certificate.public_bytes(Encoding.PEM))
 
     def issue_server(self, hosts: Sequence[str], *, days: int = SERVER_DAYS) -> Issued:
@@ -119,6 +122,27 @@ class Authority:
         names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
         certificate = self._sign(hosts[0][:64], key.public_key(), days, ExtendedKeyUsageOID.SERVER_AUTH, names)
         return Issued(private_pem(key, None), certificate.public_bytes(Encoding.PEM))
+
+    def revocation_list(self, revoked: Mapping[int, datetime]) -> bytes:
+        """Sign the list of serial numbers that count no more, with the time of each; returns PEM.
+
+        Its own date says only which of two lists is the newer one: OpenSSL prefers the later, to the second, and a
+        broker that reloads keeps both. So it is the authority's first second plus one for each revocation, which are
+        never taken back. It is valid as long as the authority: an expired list would lock everybody out.
+        """
+        start = self._certificate.not_valid_before_utc + timedelta(seconds=len(revoked))
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self._certificate.subject)
+            .last_update(start)
+            .next_update(self._certificate.not_valid_after_utc)
+            .add_extension(x509.CRLNumber(len(revoked)), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+        )
+        for serial, since in sorted(revoked.items()):
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(since).build()
+            builder = builder.add_revoked_certificate(entry)
+        return builder.sign(self._key, SHA256()).public_bytes(Encoding.PEM)
 
     def _sign(
         self,
