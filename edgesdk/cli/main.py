@@ -21,6 +21,7 @@ GROUP = "edgesdk.commands"
 SUMMARIES = {
     "bundle": "Look into a bundle and check it.",
     "convert": "Convert, check and pack a model for targets.",
+    "data": "Look into data before it calibrates or judges.",
     "demo": "Run the whole line on this machine: convert, sign, deploy, try, roll back.",
     "devbroker": "Run the loopback MQTT broker for demos and tests.",
     "fleet": "Devices and rollouts of a hub.",
