@@ -25,7 +25,6 @@ def main() -> int:
     """Classify windows until told to stop; return 0."""
     options = _options()
     stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     with np.load(options.recordings, allow_pickle=False) as data:
         windows, truths, labels = data["x"], data["y"], [str(name) for name in data["labels"]]
     print(json.dumps({"ready": True, "windows": len(windows)}), flush=True)  # noqa: T201 - the app's output
@@ -33,6 +32,8 @@ def main() -> int:
         edgesdk.Model(options.model, contract=1, store=options.store, app=options.app, wait_s=options.wait) as model,
         options.log.open("a", buffering=1) as log,
     ):
+        # Only now: while it waits for a first release, SIGTERM simply ends it.
+        signal.signal(signal.SIGTERM, lambda *_: stop.set())
         for index in itertools.cycle(range(len(windows))):
             if stop.wait(options.pause):
                 break
