@@ -12,17 +12,23 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgesdk_agent.paths import Paths
+from edgesdk_agent.report import read_status
+
+from edgesdk.fleet.client import HubClient
+from edgesdk.generation import generation_dir, read_slots
+
 MODEL = "wearable"
 FLEET = "lab"
-PATIENCE_S = 90.0
+PATIENCE_S = 150.0
 """Seconds after which a test gives up; nothing waits for so long when things work."""
-LOOK_S = 0.05
+LOOK_S = 0.1
 GRACE_S = 15.0
 TRIAL = "[trial]\nmin_seconds = 0.3\nmax_seconds = 80.0\nmin_calls = 20\nmax_slowdown = 20.0\n"
 """As short as a trial can be; v2 takes three times as long as v1."""
@@ -251,13 +257,17 @@ class Device:
         found: dict[str, Any] = command("edgesdk_agent", "status", "--config", self.config, "--json").json
         return found
 
+    def look(self) -> dict[str, Any]:
+        """Return what ``edge-agent status --json`` would print, without starting a process: for waiting."""
+        return read_status(Paths(self.root))
+
     def good_release(self) -> str | None:
-        """Return the release that the good slot names, as the agent's status says."""
-        slots = self.status()["slots"][MODEL]
-        if slots["good"] is None:
+        """Return the release that the good slot names."""
+        slots = read_slots(self.root / "store", MODEL)
+        if slots is None or slots.good is None:
             return None
-        described = json.loads((self.root / "store" / "generations" / slots["good"] / "generation.json").read_text())
-        release: str = described["release"]
+        folder = generation_dir(self.root / "store", slots.good)
+        release: str = json.loads((folder / "generation.json").read_bytes())["release"]
         return release
 
     def next_release(self) -> str:
@@ -368,21 +378,18 @@ class Site:
         """Deploy and watch."""
         return self.watch(self.deploy(release, *devices, trial=trial), expect=expect)
 
-    def progress(self, rollout: str, device: Device) -> dict[str, Any]:
-        """Return how the hub sees a device in a rollout."""
-        found = self.fleet("status", rollout).json
-        return next(each for each in _device_rows(found) if each["device"] == device.id)
+    def stated(self, device: Device) -> dict[str, Any]:
+        """Return the device's last statement as ``edge fleet devices --json`` would, without a process: for waiting."""
+        with HubClient.find(folder=self.hub_folder) as client:
+            (row,) = (each for each in client.devices() if each["id"] == device.id)
+        found: dict[str, Any] = row["models"].get(MODEL) or {}
+        return found
 
     def close(self) -> None:
         """End everything that was started here, what was started last first; the hub ends its broker."""
         for program in reversed(self.running):
             if program.alive:
                 program.end()
-
-
-def _device_rows(rollout: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for wave in rollout["waves"]:
-        yield from wave["devices"]
 
 
 def copy_of(template: Site, folder: Path) -> Site:

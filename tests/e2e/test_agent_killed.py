@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 from e2e_world import LONG_TRIAL, MODEL, TRIAL, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 WORKING = ("offered", "downloading", "verified", "staged", "testing", "trial", "committed")
 ATTEMPTS = 5

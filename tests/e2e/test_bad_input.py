@@ -17,7 +17,7 @@ from e2e_world import MODEL, edge, wait_for
 from paho.mqtt import client as mqtt
 from paho.mqtt import publish, subscribe
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def flip(data: bytes) -> bytes:
@@ -41,8 +41,7 @@ def stated_reason(site, device, code):
     """Wait until the hub knows from the device's signed statement why it does not go on."""
 
     def found():
-        (row,) = (each for each in site.fleet("devices").json if each["id"] == device.id)
-        reason = row["models"][MODEL]["reason"]
+        reason = site.stated(device).get("reason")
         return reason if reason and reason["code"] == code else None
 
     reason = wait_for(found, f"{code} at the hub")
@@ -69,7 +68,7 @@ def test_spoiled_bundle(lab, settled, spoil, code):
         reason = stated_reason(lab, device, code)
         assert not reason.get("permanent", False)
         assert device.good_release() == before
-        assert device.status()["slots"][MODEL]["trial"] is None
+        assert device.look()["slots"][MODEL]["trial"] is None
     lab.watch(rollout)
     app.wait_answer(release)
     assert app.failures() == []
@@ -167,7 +166,7 @@ def test_replayed_desired(lab, settled):
     start = len(device.agent.lines)
     _to_broker(lab, device, old, retain=True)
     device.agent.wait_line(r"not acted on.*\[serial-replayed\]", start=start)
-    assert wait_for(lambda: device.status()["agent"]["intake"]["replayed"], "the count of replays")
+    assert wait_for(lambda: device.look()["agent"]["intake"]["replayed"], "the count of replays")
     device.agent.stop()
     device.start().wait_line(r"not acted on.*\[serial-replayed\]")
     assert device.good_release() == release

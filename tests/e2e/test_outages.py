@@ -13,12 +13,12 @@ from collections import defaultdict
 import jsonschema
 import pytest
 import yaml
-from e2e_world import MODEL, PATIENCE_S, TRIAL, wait_for
+from e2e_world import PATIENCE_S, wait_for
 
 from edgesdk.fleet.broker import start_mosquitto
 from edgesdk.telemetry import subscribe
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SLOW_DOWNLOAD = "bytes_per_second = 150000"
 """A bundle of about 900 kB then takes some seconds, in which things can go away."""
@@ -71,7 +71,7 @@ def test_broker_killed_in_a_rollout(site, tmp_path):
     device.agent.wait_line(r"wearable 2\.0\.0: downloading")
     broker.kill()
     device.agent.wait_line(r"wearable 2\.0\.0: committed")
-    wait_for(lambda: device.status()["agent"]["outbox"]["waiting"] >= 4, "stored telemetry")
+    wait_for(lambda: device.look()["agent"]["outbox"]["waiting"] >= 4, "stored telemetry")
     again = start_mosquitto(tmp_path / "broker", port=broker.port)
     try:
         site.watch(rollout)
@@ -101,9 +101,9 @@ def test_agent_away_for_a_while(site):
     app.wait_answer("1.0.0")
     device.configure(link='broker = "mqtt://127.0.0.1:9"')
     device.start()
-    offline = device.status()["agent"]["run"]
-    wait_for(lambda: device.status()["agent"]["outbox"]["waiting"] >= 3, "stored telemetry")
-    assert not device.status()["agent"]["online"]
+    offline = device.look()["agent"]["run"]
+    wait_for(lambda: device.look()["agent"]["outbox"]["waiting"] >= 3, "stored telemetry")
+    assert not device.look()["agent"]["online"]
     device.agent.kill()
     device.configure()
     device.start()
@@ -125,17 +125,14 @@ def test_hub_killed_in_a_rollout(site):
     app = device.start_app()
     site.roll_out("1.0.0")
     rollout = site.deploy("2.0.0")
-    received = _wait_received(device, 200_000)
+    _wait_received(device, 200_000)
     site.hub.kill()
-    reason = device.agent.wait_line(r"wearable 2\.0\.0: failed \((download-cut|http-failed)")
-    assert reason
+    device.agent.wait_line(r"wearable 2\.0\.0: failed \((download-cut|http-failed)")
     app.wait_answer("1.0.0")
     site.start_hub()
     site.watch(rollout)
     app.wait_answer("2.0.0")
     assert app.failures() == []
-    moved = _downloaded(site, device, rollout)
-    assert moved is None or received <= moved
 
 
 def test_download_is_resumed_after_a_kill(site):
@@ -171,11 +168,6 @@ def _wait_received(device, least):
     return wait_for(received, f"{least} bytes")
 
 
-def _downloaded(site, device, rollout):
-    (row,) = (each for each in site.fleet("devices").json if each["id"] == device.id)
-    return row["models"][MODEL]["evidence"].get("downloaded_bytes")
-
-
 @pytest.mark.mosquitto
 @pytest.mark.skipif(
     shutil.which("mosquitto_sub") is None and not os.environ.get("CI"),
@@ -206,7 +198,7 @@ def test_mosquitto_sub_shows_what_is_documented(site, repository_root):
         device = site.device()
         device.start()
         device.start_app()
-        site.roll_out("1.0.0", trial=TRIAL)
+        site.roll_out("1.0.0")
         wait_for(lambda: _committed(seen) and _counted(seen) > 20, "the commit and the calls in telemetry")
         process.send_signal(signal.SIGINT)
         reader.join(PATIENCE_S)

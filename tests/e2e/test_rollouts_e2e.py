@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from e2e_world import LONG_TRIAL, MODEL, edge
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-@pytest.mark.slow
+
 @pytest.mark.parametrize("broker", [pytest.param("mosquitto", marks=pytest.mark.mosquitto), "devbroker"])
 def test_two_releases_and_back(site, broker):
     """Two devices with different runtimes take two releases and go back to the first, bytes unmoved, no call failed."""
@@ -67,7 +68,6 @@ def _order(app):
     return [each for index, each in enumerate(answered) if index == 0 or answered[index - 1] != each]
 
 
-@pytest.mark.slow
 def test_bad_releases_are_refused_and_rolled_back(lab, settled):
     """v3 fails the good generation's truth, v4 its trial; both halt (exit 7), stay quarantined, and no call fails."""
     device, app = settled.device, settled.app

@@ -13,7 +13,7 @@ from paho.mqtt import client as mqtt
 
 from edgesdk.trust.enrolment import parse_token
 
-pytestmark = [pytest.mark.slow, pytest.mark.mosquitto]
+pytestmark = [pytest.mark.slow, pytest.mark.mosquitto, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
