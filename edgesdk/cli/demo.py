@@ -55,6 +55,7 @@ def demo(
         Path | None, typer.Option(metavar="DIR", help="Leave everything in this new folder, to explore.")
     ] = None,
     report: Annotated[Path, typer.Option(metavar="FILE", help="Where the HTML report goes.")] = Path("edge-demo.html"),
+    broker: Annotated[str, typer.Option(help="The hub's broker: auto, mosquitto or devbroker.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print what was seen as one JSON object.")] = False,
 ) -> None:
     """Run the whole line on this machine: convert, sign, deploy, try, commit or roll back.
@@ -70,7 +71,7 @@ def demo(
     folder.mkdir(parents=True, exist_ok=True)
     teller = _Teller(Console(stderr=as_json))
     try:
-        _tell(folder, teller, report.absolute(), keep=keep is not None, as_json=as_json)
+        _tell(folder, teller, report.absolute(), broker=broker, keep=keep is not None, as_json=as_json)
     except EdgeError:
         teller.stop()
         typer.echo(f"what was left of the demo is in {folder}", err=True)
@@ -79,7 +80,7 @@ def demo(
         _remove(folder)
 
 
-def _tell(folder: Path, teller: _Teller, report: Path, *, keep: bool, as_json: bool) -> None:
+def _tell(folder: Path, teller: _Teller, report: Path, *, broker: str, keep: bool, as_json: bool) -> None:
     import msgspec  # noqa: PLC0415 - `edge --help` stays quick
     from rich.console import Console  # noqa: PLC0415
 
@@ -89,7 +90,7 @@ def _tell(folder: Path, teller: _Teller, report: Path, *, keep: bool, as_json: b
     from edgesdk.demo.table import tables  # noqa: PLC0415
 
     with Programs(folder) as programs:
-        facts = Story(folder=folder, teller=teller, programs=programs).tell()
+        facts = Story(folder=folder, teller=teller, programs=programs, broker=broker).tell()
         teller.doing("stopping everything")
     teller.stop()
     if not keep:

@@ -72,11 +72,11 @@ class Scene:
         """Publish one release folder."""
         self.programs.run("repo", "publish", str(release), "--repo", str(self.repo), "--json")
 
-    def start_hub(self) -> None:
-        """Start the hub with its broker, and a subscriber that writes down all telemetry."""
+    def start_hub(self, broker: str) -> None:
+        """Start the hub with its `broker` (``auto``, ``mosquitto``, ``devbroker``), and a subscriber."""
         hub = self.folder / "hub"
         self.hub = self.programs.keep(
-            "hub", "hub", "start", str(hub), "--repo", str(self.repo), "--json", module="edgesdk"
+            "hub", "hub", "start", str(hub), "--repo", str(self.repo), "--broker", broker, "--json", module="edgesdk"
         )
         self.broker = self.hub["broker"]
         self.programs.keep(

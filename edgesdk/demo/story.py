@@ -70,6 +70,7 @@ class Story:
     folder: Path
     teller: Teller
     programs: Programs
+    broker: str = "auto"
     started: float = field(default_factory=time.monotonic)
     variants: list[Variant] = field(default_factory=list)
     rollouts: list[Rollout] = field(default_factory=list)
@@ -167,7 +168,7 @@ class Story:
             scene.publish(self.release_folder(release))
         self.teller.done(f"published {', '.join(TITLES)}: all four are correctly signed")
         self.teller.doing("starting the hub")
-        scene.start_hub()
+        scene.start_hub(self.broker)
         self.teller.done(f"hub {scene.hub['url']}, broker {scene.broker}")
         for name in DEVICES:
             self.teller.doing(f"enrolling a device that has {DEVICES[name]}")
