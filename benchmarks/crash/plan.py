@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,15 +37,17 @@ class History:
         return f"{self.scenario}|{self.fault}|{self.task.get('lives') or (self.task['at'], self.task['outcome'])}"
 
 
-def singles(scenario: str, recording: Recording) -> Iterator[History]:
-    """Yield every single fault at every call of a run."""
+def singles(scenario: str, recording: Recording, numbers: Collection[int] | None = None) -> Iterator[History]:
+    """Yield every single fault at every call of a run (or at the calls of these numbers)."""
     calls, states = recording.durable, recording.states
     for call, state in zip(calls, states, strict=True):
+        if numbers is not None and call.number not in numbers:
+            continue
         kinds = ["kill", *ERRORS, *(["short"] if call.op == "write" and len(call.data) > 1 else [])]
         for kind in kinds:
             task: dict[str, Any] = {"do": "run", "scenario": scenario, "lives": [[[kind, call.number]]]}
             yield History(scenario, kind, call.op, state, task)
-    for at, outcome, name in recording.power_cuts():
+    for at, outcome, name in recording.power_cuts(numbers):
         op = calls[at - 1].op if at <= len(calls) else "the end"
         state = states[at - 1] if at <= len(calls) else states[-1]
         replay: dict[str, Any] = {"do": "replay", "scenario": scenario, "at": at, "outcome": outcome}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,13 +65,14 @@ class Recording:
         self._done = end
         return self.calls[:end], self._system
 
-    def power_cuts(self) -> list[tuple[int, int, str]]:
-        """Return (call, outcome, its name) for every *different* thing that a power cut can leave.
+    def power_cuts(self, numbers: Collection[int] | None = None) -> list[tuple[int, int, str]]:
+        """Return (call, outcome, its name) for every *different* thing that a power cut before a call can leave.
 
+        `numbers`: before these calls only; None: before every one, and at the end.
         Two are the same if a reader of the folder cannot tell them apart and the same was promised before them.
         """
         found, seen = [], set()
-        for at in range(1, len(self.durable) + 2):
+        for at in sorted(numbers) if numbers is not None else range(1, len(self.durable) + 2):
             calls, system = self.before(at)
             promised = sum(call.op == "note" and call.data.startswith(PROMISES) for call in calls)
             for outcome, keep in enumerate(system.outcomes()):

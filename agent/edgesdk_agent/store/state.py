@@ -55,13 +55,13 @@ class StateDb:
         self._floors_path = path.with_name("floors.json")
         self._on_full = on_full
         self._lock = threading.RLock()
-        existed = path.exists()
+        self.rebuilt = not path.exists()
         try:
             self._db = _open(path)
+        except sqlite3.OperationalError as error:  # the disk, not the file: perhaps it was only once
+            self._db = self._open_again(error)
         except sqlite3.DatabaseError as error:
-            self._db = _replace_damaged(path, error)
-            existed = False
-        self.rebuilt = not existed
+            self._db = self._replace_damaged(error)
         self._floors = self._read_floors()
         self._restore_floors()
 
@@ -216,6 +216,27 @@ class StateDb:
 
     # ---- inside -------------------------------------------------------------------------------------------------
 
+    def _open_again(self, error: sqlite3.OperationalError) -> sqlite3.Connection:
+        if _is_full(error):
+            self._on_full()
+        try:
+            return _open(self._path)
+        except sqlite3.OperationalError as again:
+            if again.sqlite_errorcode & 0xFF == sqlite3.SQLITE_IOERR:  # it cannot be read: as good as damaged
+                return self._replace_damaged(again)
+            raise DeploymentError("disk-error", f"{self._path} cannot be opened for writing: {again}") from again
+        except sqlite3.DatabaseError as again:
+            return self._replace_damaged(again)
+
+    def _replace_damaged(self, error: Exception) -> sqlite3.Connection:
+        """Move a damaged file aside (the last one is kept for a post-mortem) and start a new one."""
+        log.error("%s is damaged (%s); the journal is rebuilt from the slots", self._path, error)
+        for suffix in ("-wal", "-shm"):
+            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+        self._path.replace(self._path.with_name(self._path.name + ".damaged"))
+        self.rebuilt = True
+        return _open(self._path)
+
     def _rows(self, query: str, *arguments: object) -> list[Any]:
         with self._lock:
             return self._db.execute(query, arguments).fetchall()
@@ -321,6 +342,8 @@ def _open(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         _check(db, path)
+        db.execute("BEGIN IMMEDIATE")  # SQLite falls back to reading only, silently, where opening for writing failed
+        db.execute("ROLLBACK")
     except BaseException:
         db.close()
         raise
@@ -336,12 +359,3 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
         db.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
     elif version != SCHEMA_VERSION:
         raise DeploymentError("store-corrupt", f"{path} has schema {version}, expected {SCHEMA_VERSION}")
-
-
-def _replace_damaged(path: Path, error: Exception) -> sqlite3.Connection:
-    """Move a damaged file aside (the last one is kept for a post-mortem) and start a new one."""
-    log.error("%s is damaged (%s); the journal is rebuilt from the slots", path, error)
-    for suffix in ("-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
-    path.replace(path.with_name(path.name + ".damaged"))
-    return _open(path)
