@@ -342,12 +342,18 @@ def _open(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         _check(db, path)
-        db.execute("BEGIN IMMEDIATE")  # SQLite falls back to reading only, silently, where opening for writing failed
-        db.execute("ROLLBACK")
+        _check_writable(db)
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _check_writable(db: sqlite3.Connection) -> None:
+    """Write something and take it back: where opening for writing failed, SQLite silently falls back to reading."""
+    db.execute("BEGIN IMMEDIATE")
+    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    db.execute("ROLLBACK")
 
 
 def _check(db: sqlite3.Connection, path: Path) -> None:

@@ -61,10 +61,10 @@ def test_the_shim_sees_what_the_kernel_sees(tmp_path: Path, scenario: str) -> No
     folders = [str(tmp_path / name) for name in ("bundles", "starts", "scratch")]
     folders.insert(1, f"http://127.0.0.1:{server.server_port}")
     path = os.pathsep.join([str(Path(__file__).parents[3] / "benchmarks"), os.environ.get("PYTHONPATH", "")])
+    tracer = [strace, "-ff", "-qq", "-y", "-s", "4", "-o", tmp_path / "trace", "-e", f"trace={TRACED}"]
+    environment = ["-E", f"LD_PRELOAD={build(tmp_path)}", "-E", f"PYTHONPATH={path}"]
     done = subprocess.run(
-        [strace, "-ff", "-qq", "-y", "-s", "4", "-o", tmp_path / "trace", "-e", f"trace={TRACED}"]
-        + ["-E", f"LD_PRELOAD={build(tmp_path)}", "-E", f"PYTHONPATH={path}"]
-        + [sys.executable, "-m", "crash.worker", *folders, ""],
+        [*tracer, *environment, sys.executable, "-m", "crash.worker", *folders, ""],
         input=tasks,
         text=True,
         capture_output=True,
