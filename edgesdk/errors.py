@@ -298,6 +298,12 @@ CODES: dict[str, CodeInfo] = {
             "testing-crashed": ("The model crashed its runtime while it was tested.", "Fix the model or the target."),
             "testing-timeout": ("Testing took longer than its limit.", "Use a smaller model or a smaller golden set."),
             "worker-failed": ("A child process of the agent failed.", "See the agent's log; it is tried again."),
+            "maintenance-window": (
+                "No maintenance window of this device is open.",
+                "Nothing: it begins when one opens; or change maintenance.windows in agent.toml.",
+            ),
+            "too-hot": ("The device is hotter than an update may begin.", "Cool it; it is tried again."),
+            "memory-low": ("Too little memory is free to begin.", "Stop what uses it, or use a smaller model."),
             "trial-evidence": ("Live evidence went against the release.", "Fix the model; it is quarantined here."),
             "superseded": ("A newer desired document ended this deployment.", "Nothing: the newer one is under way."),
             "runtime-conflict": (

@@ -19,13 +19,14 @@ from edgesdk.protocol.topics import up
 from edgesdk.targets.matching import Capabilities
 from edgesdk_agent.commands import Commands, LogTail
 from edgesdk_agent.config import AgentConfig
-from edgesdk_agent.device import broker_address, capabilities, tflite_package
+from edgesdk_agent.device import broker_address, capabilities, conditions, limits, tflite_package
 from edgesdk_agent.evidence_socket import EvidenceSocket
 from edgesdk_agent.identity import CA, STATEMENT_KEY, Identity, trusted_root
 from edgesdk_agent.intake import Intake
 from edgesdk_agent.notify import Notifier
 from edgesdk_agent.ota.backoff import Backoff as RetryBackoff
 from edgesdk_agent.ota.download import Downloader
+from edgesdk_agent.ota.preflight import check
 from edgesdk_agent.ota.updater import Updater
 from edgesdk_agent.paths import Paths
 from edgesdk_agent.statements import StatementPublisher, sign_waiting
@@ -64,6 +65,7 @@ def build(
     workers = ChildWorkers(environment=worker_environment(config))
     outbox = Outbox(paths.telemetry_db, run=run, budget_bytes=config.telemetry.outbox_bytes)
     agent = version("edgesdk-agent")
+    allowed = limits(config.maintenance)
     boot = probes.boot_id()
     repository_url = config.link.repository or identity.repository
     ca = repository_ca(repository_url, identity, paths)
@@ -120,6 +122,7 @@ def build(
             max_seconds=config.retry.max_seconds,
         ),
         disk_budget=config.store.disk_budget_bytes,
+        preflight=lambda needs: check(allowed, conditions(time, probes), needs),
         ask_again=intake.look_now,
     )
     statements = StatementPublisher(

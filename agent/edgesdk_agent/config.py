@@ -93,6 +93,24 @@ class OfflineConfig(_Section, frozen=True, kw_only=True):
     activate_without_desired: bool = False
 
 
+class MaintenanceConfig(_Section, frozen=True, kw_only=True):
+    """``[maintenance]``: when downloads, tests and trials may begin; rollbacks and commits are never kept waiting.
+
+    Attributes:
+        windows: Like ``"Mon-Fri 22:00-05:00 Europe/Berlin"`` (see `edgesdk_agent.ota.windows`); empty: always.
+        unproven_clock: ``wait`` or ``allow`` while the device cannot know what time it is.
+        max_celsius: Wait while the device is hotter; 0: no limit.
+        memory_reserve_bytes: Memory that must stay free beside what the release says it needs.
+        disk_reserve_bytes: Disk that must stay free beside the bundle and what is unpacked from it.
+    """
+
+    windows: tuple[str, ...] = ()
+    unproven_clock: Literal["wait", "allow"] = "wait"
+    max_celsius: Annotated[float, Meta(ge=0)] = 95.0
+    memory_reserve_bytes: Bytes = 32 << 20
+    disk_reserve_bytes: Bytes = 16 << 20
+
+
 class RetryConfig(_Section, frozen=True, kw_only=True):
     """``[retry]``: exponential back-off with full jitter, for the repository and for workers."""
 
@@ -121,6 +139,7 @@ class AgentConfig(_Section, frozen=True, kw_only=True):
     download: DownloadConfig = DownloadConfig()
     store: StoreConfig = StoreConfig()
     link: LinkConfig = LinkConfig()
+    maintenance: MaintenanceConfig = MaintenanceConfig()
     offline: OfflineConfig = OfflineConfig()
     retry: RetryConfig = RetryConfig()
     runtime: RuntimeConfig = RuntimeConfig()

@@ -10,10 +10,13 @@ from edgesdk.errors import ConfigError
 from edgesdk.protocol.link_types import LinkTLS
 from edgesdk.runtime.packages import installed
 from edgesdk.targets.matching import Capabilities, architecture_name
-from edgesdk_agent.config import RuntimeConfig
+from edgesdk_agent.config import MaintenanceConfig, RuntimeConfig
 from edgesdk_agent.identity import CA, CERTIFICATE, TLS_KEY
+from edgesdk_agent.ota.preflight import Conditions, Limits
+from edgesdk_agent.ota.windows import parse_window
 from edgesdk_agent.paths import Paths
 from edgesdk_agent.telemetry.probes import Probes
+from edgesdk_agent.timekeeping import TrustedTime
 
 TFLITE_PACKAGES = {"ai-edge-litert", "tflite-runtime"}
 PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -69,3 +72,29 @@ def broker_address(url: str, paths: Paths) -> tuple[str, int, LinkTLS | None]:
         raise ConfigError("config-invalid", f"the broker's address is {url!r}, expected mqtt:// or mqtts:// and a host")
     tls = LinkTLS(ca=paths.keys / CA, cert=paths.keys / CERTIFICATE, key=paths.keys / TLS_KEY)
     return host, port or PORTS[parts.scheme], tls if parts.scheme == "mqtts" else None
+
+
+def limits(config: MaintenanceConfig) -> Limits:
+    """Return what local policy wants before an update goes a step further.
+
+    Raises:
+        ConfigError: ``config-invalid`` for a window that cannot be read.
+    """
+    return Limits(
+        windows=tuple(parse_window(text) for text in config.windows),
+        unproven_clock=config.unproven_clock,
+        max_celsius=config.max_celsius,
+        memory_reserve=config.memory_reserve_bytes,
+        disk_reserve=config.disk_reserve_bytes,
+    )
+
+
+def conditions(time: TrustedTime, probes: Probes) -> Conditions:
+    """Return how the device is now."""
+    return Conditions(
+        now=time.now(),
+        clock_proven=time.state == "proven",
+        celsius=probes.celsius(),
+        memory_free=probes.memory_free(),
+        disk_free=probes.disk_free(),
+    )

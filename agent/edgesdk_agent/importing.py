@@ -17,12 +17,13 @@ from edgesdk.errors import ConfigError
 from edgesdk.protocol.messages import Desired, DesiredModel, MinTuf
 from edgesdk_agent.app import repository_ca, worker_environment
 from edgesdk_agent.config import AgentConfig
-from edgesdk_agent.device import capabilities
+from edgesdk_agent.device import capabilities, conditions, limits
 from edgesdk_agent.enrol import give_to_owner
 from edgesdk_agent.identity import Identity, load_identity, trusted_root
 from edgesdk_agent.lock import only_agent
 from edgesdk_agent.ota.backoff import Backoff
 from edgesdk_agent.ota.download import Downloader, adopt, discard, imported
+from edgesdk_agent.ota.preflight import check
 from edgesdk_agent.ota.updater import Updater
 from edgesdk_agent.paths import Paths
 from edgesdk_agent.store.disk import Reserve, check_room
@@ -91,10 +92,12 @@ class _Import:
         self._identity, self._paths, self._config = identity, paths, config
         self._clock, self._state = clock, state
         self._probes = Probes(paths.store)
+        self._time = TrustedTime(clock, state.time_floor)
         self._workers = ChildWorkers(environment=worker_environment(config))
 
     def run(self, file: Path) -> Imported:
         found = self._workers.verify_import(self._request(file.absolute()), size=file.stat().st_size)
+        self._time.raise_floor(found.time_floor)
         self._adopt_files(found)
         if found.verified is not None and found.envelope is not None:
             self._state.accept(
@@ -116,14 +119,13 @@ class _Import:
         url = self._config.link.repository or self._identity.repository
         ca = repository_ca(url, self._identity, self._paths)
         accepted = self._state.accepted()
-        time = TrustedTime(self._clock, self._state.time_floor)
         return VerifyImport(
             path=str(file),
             repository=Repository(
                 url=url,
                 tuf_dir=str(self._paths.tuf),
                 root=str(trusted_root(self._paths)),
-                now=rfc3339(time.now()),
+                now=rfc3339(self._time.now()),
                 ca=str(ca) if ca else None,
             ),
             device=self._identity.device,
@@ -132,7 +134,7 @@ class _Import:
             serial_floor=self._state.serial_floor,
             accepted_sha256=accepted.payload_sha256 if accepted else None,
             keys_epoch=accepted.keys_epoch if accepted else None,
-            time_floor=time.floor if self._state.time_floor else "",
+            time_floor=self._time.floor if self._state.time_floor else "",
         )
 
     def _adopt_files(self, found: VerifiedImport) -> None:
@@ -157,7 +159,7 @@ class _Import:
 
     def _deploy(self, found: VerifiedImport, desired: Desired, offers: dict[str, Offer]) -> Imported:
         """Begin the deployment, up to its tests: those, and the trial, are the running agent's."""
-        config = self._config
+        config, allowed = self._config, limits(self._config.maintenance)
         updater = Updater(
             paths=self._paths,
             state=self._state,
@@ -170,6 +172,7 @@ class _Import:
             run_id=secrets.token_hex(8),
             backoff=Backoff(draw=secrets.SystemRandom().random),
             disk_budget=config.store.disk_budget_bytes,
+            preflight=lambda needs: check(allowed, conditions(self._time, self._probes), needs),
         )
         updater.resume()
         updater.offer(desired, offers)

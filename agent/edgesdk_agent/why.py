@@ -18,6 +18,7 @@ from edgesdk_agent.store.records import Quarantined
 
 SHORT = 12
 LOW_DISK_BYTES = 64 << 20
+WAITS_FOR = frozenset({"maintenance-window", "memory-low", "too-hot"})
 START = "Start the agent: `systemctl start edge-agent`, or `edge-agent run`."
 CONNECT = "Nothing, if the device is meant to be offline; else check its network and the broker's address."
 
@@ -145,6 +146,8 @@ def _ended(status: ModelStatus) -> str:
         return f"It was rolled back from its trial: {because}."
     if status.reason is None or status.reason.permanent:
         return f"It failed, and trying again would not help: {because}."
+    if status.reason.code in WAITS_FOR:
+        return f"It waits: {because}. {_retry(status)}"
     return f"It failed for now: {because}. {_retry(status)}"
 
 

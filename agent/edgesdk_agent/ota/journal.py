@@ -12,6 +12,7 @@ from edgesdk.generation import Generation
 from edgesdk.protocol.messages import DesiredModel, Reason, State
 from edgesdk_agent.ota.evidence import SavedStream
 from edgesdk_agent.ota.table import IN_PROGRESS, Event, Facts
+from edgesdk_agent.ota.trial import Verdict
 from edgesdk_agent.workers.messages import Offer, TargetFile
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,10 @@ class TrialProgress(_Record, frozen=True, kw_only=True):
 
 
 class Outcome(_Record, frozen=True, kw_only=True):
-    """How a state's work ended: the event for the table, what guards look at, and what the statement says."""
+    """How a state's work ended: the event for the table, what guards look at, and what the statement says.
+
+    `not_now` says why what would follow must wait; `wait_s` for how many seconds, if that is known.
+    """
 
     event: Event
     permanent: bool = False
@@ -61,11 +65,19 @@ class Outcome(_Record, frozen=True, kw_only=True):
     reason: Reason | None = None
     evidence: dict[str, Any] = {}
     choice: Choice | None = None
+    not_now: Reason | None = None
+    wait_s: float | None = None
 
     @property
     def facts(self) -> Facts:
         """What the table's guards look at."""
-        return Facts(is_good=self.is_good, quarantined=self.quarantined, is_here=self.is_here, permanent=self.permanent)
+        return Facts(
+            is_good=self.is_good,
+            quarantined=self.quarantined,
+            is_here=self.is_here,
+            permanent=self.permanent,
+            not_now=self.not_now is not None,
+        )
 
 
 class Journal(_Record, frozen=True, kw_only=True):
@@ -115,6 +127,11 @@ def broke(error: EdgeError) -> Outcome:
     permanent = type(error).__name__ != "LinkError" and error.code not in TRANSIENT_CODES
     reason = Reason(code=error.code, message=error.message, hint=error.hint, permanent=permanent)
     return Outcome(event="broke", permanent=permanent, reason=reason)
+
+
+def against(verdict: Verdict) -> Outcome:
+    """Return the outcome of a trial whose evidence went against the release."""
+    return Outcome(event="against", permanent=True, reason=verdict.reason, evidence=verdict.evidence)
 
 
 def superseded() -> Outcome:

@@ -32,7 +32,7 @@ Event = Literal[
     "accepted",
     "against",
 ]
-Guard = Literal["is good", "quarantined", "is here", "permanent", "transient", "always"]
+Guard = Literal["is good", "quarantined", "not now", "is here", "permanent", "transient", "always"]
 Action = Literal["nothing", "begin trial", "commit", "roll back", "withdraw", "quarantine", "remove"]
 
 STATES: tuple[State, ...] = get_args(State)
@@ -72,7 +72,7 @@ WORK: dict[State, str] = {
     "testing": "golden sets in a child process; the good generation is a judge",
     "trial": "apps are served by it; live evidence is gathered",
     "committed": "",
-    "failed": "wait for the back-off, if the failure is transient",
+    "failed": "wait for the back-off or a maintenance window, if the failure is transient",
     "rolled_back": "",
 }
 
@@ -88,6 +88,7 @@ class Facts:
     Attributes:
         is_good: The generation asked for is the good one already.
         quarantined: It failed here before, and the operator did not ask to try it again.
+        not_now: A maintenance window, heat, memory or disk says that the next step must wait.
         is_here: Its bytes are in the store, as this generation or under another configuration.
         permanent: Doing the failed work again would not help.
     """
@@ -96,12 +97,14 @@ class Facts:
     quarantined: bool = False
     is_here: bool = False
     permanent: bool = False
+    not_now: bool = False
 
     def holds(self, guard: Guard) -> bool:
         """Return whether a guard holds."""
         return {
             "is good": self.is_good,
             "quarantined": self.quarantined,
+            "not now": self.not_now,
             "is here": self.is_here,
             "permanent": self.permanent,
             "transient": not self.permanent,
@@ -127,6 +130,7 @@ TABLE: tuple[Row, ...] = (
 
     Row("offered",      "fits",       "is good",     "nothing",     "committed"),
     Row("offered",      "fits",       "quarantined", "nothing",     "failed"),
+    Row("offered",      "fits",       "not now",     "nothing",     "failed"),
     Row("offered",      "fits",       "is here",     "nothing",     "verified"),
     Row("offered",      "fits",       "always",      "nothing",     "downloading"),
     Row("offered",      "unfit",      "always",      "nothing",     "refused"),
@@ -141,10 +145,12 @@ TABLE: tuple[Row, ...] = (
     Row("verified",     "broke",      "always",      "nothing",     "failed"),
     Row("verified",     "superseded", "always",      "nothing",     "failed"),
 
+    Row("staged",       "done",       "not now",     "nothing",     "failed"),
     Row("staged",       "done",       "always",      "nothing",     "testing"),
     Row("staged",       "broke",      "always",      "nothing",     "failed"),
     Row("staged",       "superseded", "always",      "nothing",     "failed"),
 
+    Row("testing",      "done",       "not now",     "nothing",     "failed"),
     Row("testing",      "done",       "always",      "begin trial", "trial"),
     Row("testing",      "broke",      "permanent",   "quarantine",  "failed"),
     Row("testing",      "broke",      "transient",   "nothing",     "failed"),

@@ -27,11 +27,12 @@ from edgesdk_agent.ota.evidence import EvidenceBook
 from edgesdk_agent.ota.holdings import MOVES, Holdings
 from edgesdk_agent.ota.intervals import summarise
 from edgesdk_agent.ota.journal import Journal, Outcome
+from edgesdk_agent.ota.preflight import Needs, NotNow
 from edgesdk_agent.ota.status import ModelStatus, Origin, draft, status
 from edgesdk_agent.ota.table import Action, Event, transition
 from edgesdk_agent.ota.trial import Verdict
 from edgesdk_agent.ota.trials import Trials
-from edgesdk_agent.ota.work import Work
+from edgesdk_agent.ota.work import Work, needs_of
 from edgesdk_agent.paths import Paths
 from edgesdk_agent.store.records import Quarantined, StatementDraft
 from edgesdk_agent.store.state import StateDb
@@ -43,6 +44,8 @@ IDLE_S = 3600.0
 TRIAL_POLL_S = 0.5
 FULL_DISK_S = 30.0
 MAX_RESUMES = 5
+BEGINS = frozenset({"offered", "staged", "testing"})
+"""States whose work is followed by a download, a test or a trial."""
 ASK_AGAIN = frozenset({"http-status", "http-failed", "tuf-target-mismatch"})
 
 
@@ -61,6 +64,7 @@ class Updater:
         run_id: Of this run of the agent.
         backoff: How transient failures are spaced.
         disk_budget: Bytes that generations may take together; 0: what the disk has.
+        preflight: Asked before a download, a test or a trial begins; returns why it must wait.
         ask_again: Called when the repository should be looked at again, because what it offered does not work.
         on_enter: Called with the name of each state that was journalled, and around moves of the slots; for tests
             that pull the plug there.
@@ -80,12 +84,14 @@ class Updater:
         run_id: str,
         backoff: Backoff | None = None,
         disk_budget: int = 0,
+        preflight: Callable[[Needs], NotNow | None] = lambda _: None,
         ask_again: Callable[[], None] = lambda: None,
         on_enter: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._paths, self._state, self._clock = paths, state, clock
         self._emit, self._ask_again, self._on_enter = emit, ask_again, on_enter
         self._boot_id, self._run_id = boot_id, run_id
+        self._preflight = preflight
         self._holdings = Holdings(paths)
         self._slots, self._generations = self._holdings.slots, self._holdings.generations
         self._book = EvidenceBook(clock.monotonic)
@@ -259,8 +265,15 @@ class Updater:
             return IDLE_S  # it was we who ended the download or the child: the next run goes on
         if outcome is None:  # interrupted: something more important wants to be done first
             return 0.0
-        self._enter(journal, outcome)
+        self._enter(journal, self._checked(journal, outcome))
         return 0.0
+
+    def _checked(self, journal: Journal, outcome: Outcome) -> Outcome:
+        """Ask whether what would follow may begin now; the table's guards decide whether that matters."""
+        if outcome.event not in {"fits", "done"} or journal.state not in BEGINS:
+            return outcome
+        waits = self._preflight(needs_of(journal, outcome))
+        return msgspec.structs.replace(outcome, not_now=waits.reason, wait_s=waits.seconds) if waits else outcome
 
     def _surroundings(self, journal: Journal) -> tuple[Slots, dict[str, Quarantined], Callable[[], bool]]:
         return self._slots.read(journal.model), self._state.quarantined(), self._interrupted
@@ -275,7 +288,7 @@ class Updater:
             state=row.next,
             move=None,
             resumes=0,
-            reason=outcome.reason,
+            reason=outcome.not_now if row.guard == "not now" else outcome.reason,
             choice=outcome.choice or journal.choice,
             attempts=journals.attempts(journal, outcome, row.next),
         )
@@ -288,7 +301,8 @@ class Updater:
             quarantine = self._quarantined(entered)
         self._save(entered, state_it=True, evidence=outcome.evidence, quarantine=quarantine)
         if entered.retries:
-            self._retry_at[entered.model] = self._clock.monotonic() + self._backoff.wait(entered.attempts)
+            wait = self._backoff.wait(entered.attempts) if outcome.wait_s is None else outcome.wait_s
+            self._retry_at[entered.model] = self._clock.monotonic() + wait
         self._on_enter(row.next)
         if not entered.in_progress:
             self._holdings.tidy(self._journals.values())
@@ -365,7 +379,7 @@ class Updater:
             return 0.0
         verdict = self._trials.judge(journal)
         if verdict.kind == "rollback":
-            self._enter(journal, _against(verdict))
+            self._enter(journal, journals.against(verdict))
             return 0.0
         if verdict.kind == "commit" and not self._paused:
             self._enter(journal, Outcome(event="accepted", reason=verdict.reason, evidence=verdict.evidence))
@@ -420,10 +434,6 @@ class Updater:
         now = self._draft(journal, {})
         if stated is None or (stated.good, stated.serving, stated.state) != (now.good, now.serving, now.state):
             self._save(journal, state_it=True)
-
-
-def _against(verdict: Verdict) -> Outcome:
-    return Outcome(event="against", permanent=True, reason=verdict.reason, evidence=verdict.evidence)
 
 
 def _because(reason: Reason | None) -> str:

@@ -18,6 +18,7 @@ from edgesdk.protocol.messages import DesiredModel, Reason, State
 from edgesdk.targets.matching import Capabilities, choose_variant
 from edgesdk_agent.ota.download import Downloader, discard
 from edgesdk_agent.ota.journal import Choice, Journal, Outcome, broke
+from edgesdk_agent.ota.preflight import Needs
 from edgesdk_agent.paths import Paths
 from edgesdk_agent.store.atomic import fsync_folder
 from edgesdk_agent.store.disk import check_room, tree_bytes
@@ -212,6 +213,18 @@ class Work:
 def plain(value: Any) -> Any:
     """Return built-in types that canonical JSON can carry: NaN and infinities become null."""
     return msgspec.json.decode(msgspec.json.encode(value))
+
+
+def needs_of(journal: Journal, outcome: Outcome) -> Needs:
+    """Return what the step after this one takes: a download its disk, a test and a trial their memory."""
+    choice = outcome.choice or journal.choice
+    if choice is None or journal.offer is None or journal.offer.index is None:
+        return Needs()
+    variants = (each for each in journal.offer.index.variants if each.variant == choice.variant)
+    memory = next((each.requirements.memory_bytes for each in variants), 0)
+    if journal.state != "offered":
+        return Needs(memory=memory)
+    return Needs(disk=0 if outcome.is_here else 2 * choice.bundle.length)
 
 
 def anchor_of(journal: Journal) -> TargetFile | None:

@@ -31,12 +31,20 @@ class Probes:
         return DeviceTelemetry(
             cpu_share=self._cpu_share(),
             agent_rss=self._agent_rss(),
-            memory_free=self._meminfo("MemAvailable"),
+            memory_free=self.memory_free(),
             disk_free=self.disk_free(),
             temperature=self._temperature(),
             uptime_s=self._uptime(),
             clock=clock,
         )
+
+    def memory_free(self) -> int | None:
+        """Return the bytes of memory that can be had without swapping."""
+        return self._meminfo("MemAvailable")
+
+    def celsius(self) -> float | None:
+        """Return the temperature of the hottest plausible zone."""
+        return self._temperature()
 
     def memory_bytes(self) -> int:
         """Return the memory of the machine; 0 if it is not known."""

@@ -18,6 +18,7 @@ from threading import Thread
 
 from edgesdk_agent.ota.backoff import Backoff
 from edgesdk_agent.ota.download import Downloader
+from edgesdk_agent.ota.preflight import Needs, NotNow
 from edgesdk_agent.ota.updater import Updater
 from edgesdk_agent.paths import Paths
 from edgesdk_agent.store.disk import Reserve
@@ -192,6 +193,8 @@ class World:
         self.seq = 0
         self.on_enter = on_enter
         self.contents: dict[str, str] = {}
+        self.asked_needs: list[Needs] = []
+        self.not_now: NotNow | None = None
         self.start()
 
     def start(self, *, boot: str | None = None) -> None:
@@ -210,10 +213,15 @@ class World:
             boot_id=boot or f"boot-{self.boots}",
             run_id=f"run-{self.boots}",
             backoff=Backoff(lambda: 0.5),
+            preflight=self._may_begin,
             ask_again=self._count_asking,
             on_enter=self.on_enter,
         )
         self.updater.resume()
+
+    def _may_begin(self, needs: Needs) -> NotNow | None:
+        self.asked_needs.append(needs)
+        return self.not_now
 
     def _count_asking(self) -> None:
         self.asked_again += 1

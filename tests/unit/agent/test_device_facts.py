@@ -6,13 +6,15 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from edgesdk_agent.config import RuntimeConfig
-from edgesdk_agent.device import broker_address, capabilities, tflite_package
+from edgesdk_agent.config import MaintenanceConfig, RuntimeConfig
+from edgesdk_agent.device import broker_address, capabilities, conditions, limits, tflite_package
 from edgesdk_agent.notify import Notifier
 from edgesdk_agent.paths import Paths
 from edgesdk_agent.systemd import unit
 from edgesdk_agent.telemetry.probes import Probes
+from edgesdk_agent.timekeeping import TrustedTime
 
+from edgesdk.clock import SystemClock
 from edgesdk.errors import ConfigError
 
 
@@ -38,6 +40,29 @@ def test_configuration_narrows_the_runtimes(tmp_path: Path) -> None:
     assert "ai-edge-litert" not in {found.package for found in chosen}
     assert tflite_package(RuntimeConfig(packages=("onnxruntime", "tflite-runtime"))) == "tflite-runtime"
     assert tflite_package(RuntimeConfig()) == ""
+
+
+def test_limits_are_read_from_the_configuration() -> None:
+    """Windows are parsed when the agent starts, so that a typo is an error then and not a missed update."""
+    found = limits(MaintenanceConfig(windows=("* 02:00-04:00", "Sun 00:00-24:00 Europe/Berlin"), max_celsius=70))
+    assert [window.start for window in found.windows] == [120, 0]
+    assert (found.max_celsius, found.unproven_clock) == (70, "wait")
+    with pytest.raises(ConfigError):
+        limits(MaintenanceConfig(windows=("soon",)))
+
+
+def test_conditions_are_what_the_probes_read(tmp_path: Path) -> None:
+    """The judged time, whether it is proven, and what can be read of heat, memory and disk."""
+    zone = tmp_path / "sys/class/thermal/thermal_zone0"
+    zone.mkdir(parents=True)
+    (zone / "temp").write_text("61500\n")
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 100 kB\nMemAvailable: 50 kB\n")
+    time = TrustedTime(SystemClock(), "2027-01-01T00:00:00.000Z", synchronised=lambda: False)
+    found = conditions(time, Probes(tmp_path, root=tmp_path))
+    assert (found.clock_proven, found.celsius, found.memory_free) == (False, 61.5, 51200)
+    assert found.now.year == 2027
+    assert found.disk_free is not None
 
 
 def test_accelerator_nodes_are_told(tmp_path: Path) -> None:

@@ -98,6 +98,14 @@ TABLE: list[tuple[str, Facts, list[str], str]] = [
         CODES["http-failed"].cure,
     ),
     (
+        "waits for a window",
+        facts(
+            status=status("failed", attempts=1, retry_in_s=600, reason=reason("maintenance-window", permanent=False))
+        ),
+        ["It waits: what is wrong with maintenance-window", "tried again in about 600 s"],
+        CODES["maintenance-window"].cure,
+    ),
+    (
         "failed for good",
         facts(status=status("failed", reason=reason("golden-mismatch"))),
         ["trying again would not help", "[golden-mismatch]"],

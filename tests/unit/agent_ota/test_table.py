@@ -24,7 +24,7 @@ from edgesdk_agent.ota.table import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-FACTS = [Facts(*flags) for flags in itertools.product((False, True), repeat=4)]
+FACTS = [Facts(*flags) for flags in itertools.product((False, True), repeat=5)]
 RESTING = set(STATES) - IN_PROGRESS
 CAN_HAPPEN: dict[str, set[str]] = {
     "idle": {"asked"},
