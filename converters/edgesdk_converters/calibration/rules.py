@@ -95,15 +95,16 @@ def constant(data: SetStatistics, evaluation: SetStatistics | None, alpha: float
             continue
         yield from _dead_channels(name, tensor, other, alpha)
         natural = clopper_pearson(other.blank, other.rows, alpha)[1] if other is not None and other.rows else 0.0
-        limit = max(BLANK_SHARE, natural) + share_error(tensor.rows, alpha)
-        if tensor.blank / tensor.rows > limit:
+        limit = max(BLANK_SHARE, natural)
+        surely = clopper_pearson(tensor.blank, tensor.rows, 2 * alpha)[0]
+        if surely > limit:
             yield Finding(
                 code="calibration-constant",
                 severity="refuse",
                 what="rows hold one value everywhere",
                 where=f"input {name!r}",
-                measure="share of rows",
-                evidence=tensor.blank / tensor.rows,
+                measure=f"{tensor.blank} of {tensor.rows} rows, surely a share of",
+                evidence=surely,
                 threshold=limit,
                 fix="Remove blank rows: they teach no range.",
             )
