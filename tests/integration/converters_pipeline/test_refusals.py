@@ -39,9 +39,9 @@ def test_a_badly_calibrated_artifact_is_refused_and_nothing_is_written(
 ):
     """An int8 artifact that lost its accuracy never becomes a release; the message holds the figures."""
     out = tmp_path / "release"
+    undoctored = {"doctor": False, "reason": "the gate is tested, not the doctor"}
+    changes = {"calibration": quiet_calibration, "formats": (artifact_format,), **undoctored}
     with pytest.raises(ReleaseError, match=r"accuracy changes by -0\.\d+ .* on 378 samples") as caught:
-        undoctored = {"doctor": False, "reason": "the gate is tested, not the doctor"}
-        changes = {"calibration": quiet_calibration, "formats": (artifact_format,), **undoctored}
         convert(*models, **{**words, **changes}, out=out)
     assert caught.value.code == "accuracy-gate"
     assert caught.value.exit_code == 4
