@@ -87,9 +87,12 @@ def test_tampered_metadata(lab, settled):
     device = settled.device
     release = device.next_release()
     timestamp = lab.repo / "metadata" / "timestamp.json"
-    with replaced(timestamp, timestamp.read_bytes().replace(b'"expires": "20', b'"expires": "21')):
-        done = lab.fleet("deploy", MODEL, release, "--devices", device.id)
-        assert done.error["code"] in {"signature-invalid", "tuf-metadata"}
+    whole = timestamp.read_bytes()
+    tampered = whole.replace(b'"expires":"20', b'"expires":"21')
+    assert tampered != whole
+    with replaced(timestamp, tampered):
+        error = lab.fleet("deploy", MODEL, release, "--devices", device.id).error
+        assert error["code"] in {"signature-invalid", "tuf-metadata"}, error
     rollout = lab.deploy(release, device)
     lab.watch(rollout)
     assert (device.good_release(), settled.app.failures()) == (release, [])

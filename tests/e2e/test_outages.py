@@ -52,8 +52,12 @@ class Listener:
                 seen[item.device, item.run, channel].add(item.seq)
         return {key: sorted(set(range(max(found) + 1)) - found) for key, found in seen.items()}
 
-    def complete(self):
-        return not any(self.missing().values())
+    def wait_complete(self):
+        """Wait until every number has come."""
+        try:
+            wait_for(lambda: not any(self.missing().values()), "every number")
+        except AssertionError:
+            pytest.fail(f"missing: {self.missing()}; gaps that were announced: {self.gaps}")
 
 
 @pytest.mark.mosquitto
@@ -62,9 +66,9 @@ def test_broker_killed_in_a_rollout(site, tmp_path):
     broker = start_mosquitto(tmp_path / "broker")
     site.start_hub("--broker", f"mqtt://127.0.0.1:{broker.port}")
     device = site.device(download=SLOW_DOWNLOAD)
+    listener = Listener(site.broker)
     device.start()
     app = device.start_app()
-    listener = Listener(site.broker)
     site.roll_out("1.0.0")
     wait_for(lambda: listener.records, "telemetry")
     rollout = site.deploy("2.0.0")
@@ -79,7 +83,7 @@ def test_broker_killed_in_a_rollout(site, tmp_path):
         wait_for(lambda: any(record.historical for record in listener.records), "historical telemetry")
         newest = listener.records[-1].seq
         wait_for(lambda: any(r.seq > newest and not r.historical for r in listener.records), "live telemetry")
-        wait_for(listener.complete, "every number")
+        listener.wait_complete()
         assert app.failures() == []
         listener.close()
     finally:
@@ -91,9 +95,9 @@ def test_agent_away_for_a_while(site):
     """The broker cannot be reached while the agent is killed and started: both runs' telemetry arrives in the end."""
     site.start_hub("--broker", "devbroker")
     device = site.device()
+    listener = Listener(site.broker)
     device.start()
     app = device.start_app()
-    listener = Listener(site.broker)
     site.roll_out("1.0.0")
     wait_for(lambda: listener.records, "telemetry")
     first = listener.records[0].run
@@ -108,7 +112,7 @@ def test_agent_away_for_a_while(site):
     device.configure()
     device.start()
     wait_for(lambda: {record.run for record in listener.records} > {first, offline}, "the telemetry of all three runs")
-    wait_for(listener.complete, "every number")
+    listener.wait_complete()
     stored = [record for record in listener.records if record.run == offline]
     assert stored
     assert all(record.historical for record in stored)
