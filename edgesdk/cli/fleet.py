@@ -11,6 +11,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -31,14 +32,21 @@ Watch = Annotated[bool, typer.Option("--watch", help="Follow it to its end, as `
 
 @app.command()
 def devices(
-    hub: Hub = None, token: Token = None, directory: Folder = None, ca: Ca = None, as_json: Json = False
+    device: Annotated[str | None, typer.Argument(help="Only this one, with its abilities and history.")] = None,
+    hub: Hub = None,
+    token: Token = None,
+    directory: Folder = None,
+    ca: Ca = None,
+    as_json: Json = False,
 ) -> None:
     """List devices: what they run, what they last said, and how old that is."""
-    from edgesdk.cli.fleet_views import devices_table, show  # noqa: PLC0415 - `edge --help` stays quick
+    from edgesdk.cli.fleet_views import device_view, devices_table, show  # noqa: PLC0415 - `edge --help` stays quick
 
     with _client(hub, token, directory, ca) as client:
-        found = client.devices()
-    show(found, as_json, devices_table)
+        if device is None:
+            show(client.devices(), as_json, devices_table)
+        else:
+            show(client.get(f"/devices/{quote(device, safe='')}"), as_json, device_view)
 
 
 @app.command()
@@ -210,7 +218,7 @@ def revoke(
 ) -> None:
     """Believe nothing that a device says any more. There is no way back but a new enrolment with new keys."""
     with _client(hub, token, directory, ca) as client:
-        found = client.post(f"/devices/{device}/revoke")
+        found = client.post(f"/devices/{quote(device, safe='')}/revoke")
     typer.echo(json.dumps(found) if as_json else f"{device} is revoked")
 
 
@@ -277,5 +285,5 @@ def _follow(client: HubClient, rollout: str, as_json: bool) -> None:
 
 def _change(client: HubClient, rollout: str, verb: str, as_json: bool) -> None:
     with client:
-        found = client.post(f"/rollouts/{rollout}/{verb}")
+        found = client.post(f"/rollouts/{quote(rollout, safe='')}/{verb}")
     typer.echo(json.dumps(found) if as_json else f"rollout {rollout} is {found['state']}")

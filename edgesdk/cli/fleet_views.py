@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -24,6 +24,11 @@ COLOURS = {
     "refused": "yellow",
 }
 MINUTE, HOUR, DAY = 60, 3600, 86400
+_SHOWN = 30  # devices of a rollout, and statements of a device, that are listed one by one
+_NAMED = 8  # devices that are named for one reason
+_FOLDED = 16  # characters that a folding column keeps at least
+_WIDEST = 10_000
+_SHA256 = 64
 
 
 def show(found: T, as_json: bool, table: Callable[[T], None]) -> None:
@@ -35,75 +40,126 @@ def show(found: T, as_json: bool, table: Callable[[T], None]) -> None:
 
 
 def devices_table(devices: list[dict[str, Any]]) -> None:
-    """Show devices, one row per device and model."""
-    table = Table("device", "name", "presence", "model", "state", "runs", "asked for", "said", "reason")
+    """Show devices, one row per device and model; what is wrong stands below, with what to do."""
+    if not devices:
+        _say("no device has enrolled yet; make a token for one: edge fleet token")
+        return
+    table = _table("device", "presence", "model", "state", "runs", "asked", "said")
+    notes: list[str] = []
     for device in devices:
         presence = "revoked" if device["revoked"] else "online" if device["online"] else "offline"
-        models = sorted(set(device["models"]) | set(device["desired"])) or [""]
-        for model in models:
+        for model in sorted(set(device["models"]) | set(device["desired"])) or [""]:
             said, asked = device["models"].get(model, {}), device["desired"].get(model, {})
             table.add_row(
                 device["id"],
-                _plain(device["name"]),
                 presence,
-                _plain(model),
+                _plain(model) or "-",
                 _coloured(said.get("state", "-")),
                 _plain(said.get("good_release") or "-"),
                 asked.get("release") or "-",
                 f"{age(said['age_seconds'])} ago" if said else "-",
-                _plain((said.get("reason") or {}).get("code", "")) or ("ahead of this hub" if device["ahead"] else ""),
             )
-    _print(table)
+            if said.get("reason"):
+                notes += _reason([device["id"]], model, said["reason"])
+        if device["ahead"]:
+            notes.append(f"{device['id']} is ahead of this hub: it obeys a later document (was the hub restored?)")
+    _print(table, notes)
+
+
+def device_view(device: dict[str, Any]) -> None:
+    """Show one device: what it can do, what it runs, what it said."""
+    _say(f"{device['id']} ({_plain(device['name'])}), enrolled {moment(device['enrolled_at'])} UTC")
+    able = device.get("capabilities")
+    if able:
+        runtimes = ", ".join(f"{each['package']} {each['version']}" for each in able["runtimes"]) or "no runtime"
+        _say(_plain(f"{able['architecture']}, {runtimes}, {able['memory_bytes'] / 2**30:.1f} GiB of memory"))
+    devices_table([device])
+    if device["history"]:
+        table = _table("when (UTC)", "model", "release", "state", "reason", folding="reason")
+        for each in device["history"][:_SHOWN]:
+            reason = each["reason"] or {}
+            table.add_row(
+                moment(each["received_at"]),
+                _plain(each["model"]),
+                _plain(each["release"] or "-"),
+                _coloured(each["state"]),
+                _plain(reason.get("code", "")),
+            )
+        _print(table)
 
 
 def rollouts_table(rollouts: list[dict[str, Any]]) -> None:
     """Show rollouts, newest first."""
-    table = Table("rollout", "model", "release", "state", "waves", "devices", "started", "why")
+    if not rollouts:
+        _say("nothing was deployed yet: edge fleet deploy MODEL RELEASE --all")
+        return
+    table = _table("rollout", "release", "state", "waves", "devices", "started (UTC)")
+    notes = []
     for each in rollouts:
         waves = f"{each['opened']}/{each['waves']}"
         started = moment(each["created_at"])
-        table.add_row(
-            each["id"],
-            each["model"],
-            each["release"],
-            _coloured(each["state"]),
-            waves,
-            str(each["devices"]),
-            started,
-            _plain(each["reason"]),
-        )
-    _print(table)
+        name = f"{each['model']} {each['release']}"
+        table.add_row(each["id"], name, _coloured(each["state"]), waves, str(each["devices"]), started)
+        if each["reason"]:
+            notes.append(f"{each['id']}: {_plain(each['reason'])}")
+    _print(table, notes)
 
 
 def rollout_table(rollout: dict[str, Any]) -> None:
-    """Show one rollout, device by device."""
-    table = Table("wave", "device", "standing", "state", "reason", "message", "fix")
-    for number, wave in enumerate(rollout["waves"], start=1):
-        for each in wave["devices"]:
-            standing = each["standing"] if wave["opened_at"] is not None else "waiting"
-            table.add_row(
-                str(number),
-                each["device"],
-                standing,
-                _coloured(each["state"] or "-"),
-                _plain(each["reason"]),
-                _plain(each["message"]),
-                _plain(each["hint"]) if each["reason"] else "",
-            )
-    _print(table)
+    """Show one rollout: its waves, each device (of many, only those that are not done), and what is wrong."""
     line = f"{rollout['id']}: {rollout['model']} {rollout['release']} is {_coloured(rollout['state'])}"
-    Console().print(line + (f"; {_plain(rollout['reason'])}" if rollout["reason"] else ""), highlight=False)
+    _say(line + (f"; {_plain(rollout['reason'])}" if rollout["reason"] else ""))
+    waves = rollout["waves"]
+    many = sum(len(wave["devices"]) for wave in waves) > _SHOWN
+    table = _table("wave", "device", "standing", "state")
+    wrong: dict[tuple[str, str, str], list[str]] = {}
+    for number, wave in enumerate(waves, start=1):
+        if many:
+            counted = Counter(_standing(wave, each) for each in wave["devices"])
+            _say(f"wave {number}: " + ", ".join(f"{count} {name}" for name, count in sorted(counted.items())))
+        for each in wave["devices"]:
+            standing = _standing(wave, each)
+            if not many or standing not in {"committed", "waiting"}:
+                table.add_row(str(number), each["device"], standing, _coloured(each["state"] or "-"))
+            if each["reason"]:
+                wrong.setdefault((each["reason"], each["message"], each["hint"]), []).append(each["device"])
+    notes = [
+        line
+        for (code, message, hint), found in wrong.items()
+        for line in _reason(found, "", {"code": code, "message": message, "hint": hint})
+    ]
+    _print(table, notes)
+
+
+def _standing(wave: dict[str, Any], device: dict[str, Any]) -> str:
+    return str(device["standing"]) if wave["opened_at"] is not None else "waiting"
+
+
+def _reason(devices: list[str], model: str, reason: dict[str, Any]) -> list[str]:
+    """Say what is wrong with these devices, in their words, and what to do."""
+    who = ", ".join(devices[:_NAMED]) + (f" and {len(devices) - _NAMED} more" if len(devices) > _NAMED else "")
+    lines = [f"{who}{' ' + _plain(model) if model else ''}: {_plain(reason['message'])} \\[{_plain(reason['code'])}]"]
+    return [*lines, f"  do:  {_plain(reason['hint'])}"] if reason.get("hint") else lines
 
 
 def audit_table(entries: list[dict[str, Any]]) -> None:
     """Show the audit log."""
-    table = Table("when", "who", "did", "to", "details")
+    table = _table("when (UTC)", "who", "did", "to", "details", folding="details")
     for each in entries:
-        details = ", ".join(f"{key}={value}" for key, value in each["details"].items() if value not in (None, "", []))
+        details = ", ".join(f"{key}={_detail(value)}" for key, value in each["details"].items() if value)
         table.add_row(
-            moment(each["at"]), _plain(each["actor"]), each["action"], _plain(each["subject"]), _plain(details)
+            moment(each["at"]), _plain(each["actor"]), each["action"], _plain(_short(each["subject"])), _plain(details)
         )
     _print(table)
+
+
+def _detail(value: Any) -> str:
+    return " ".join(str(each) for each in value) if isinstance(value, list) else str(value)
+
+
+def _short(subject: str) -> str:
+    """Return an id as it is; of a token's, which is a whole SHA-256, the beginning."""
+    return f"{subject[:12]}…" if len(subject) == _SHA256 else subject
 
 
 def watch_line(rollout: dict[str, Any]) -> str:
@@ -136,8 +192,9 @@ def age(seconds: float) -> str:
 
 
 def moment(unix_ms: int) -> str:
-    """Return a time stamp for people, in UTC."""
-    return datetime.fromtimestamp(unix_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    """Return a time stamp for people, in UTC: of today the time, of other days the date too."""
+    then, today = datetime.fromtimestamp(unix_ms / 1000, UTC), datetime.now(UTC).date()
+    return then.strftime("%H:%M:%S" if then.date() == today else "%Y-%m-%d %H:%M")
 
 
 def _plain(text: Any) -> str:
@@ -150,5 +207,27 @@ def _coloured(state: str) -> str:
     return f"[{colour}]{state}[/]" if colour else state
 
 
-def _print(table: Table) -> None:
-    Console().print(table)
+def _table(*names: str, folding: str = "") -> Table:
+    """Make a table whose cells are never cut; `folding` names the column that may take several lines."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold underline")
+    for name in names:
+        table.add_column(name, no_wrap=name != folding, overflow="fold", min_width=_FOLDED if name == folding else None)
+    return table
+
+
+def _print(table: Table, notes: Sequence[str] = ()) -> None:
+    """Print a table, wider than the terminal rather than with an id cut, and the notes below it."""
+    console = Console(highlight=False)
+    if table.row_count:
+        for column in table.columns:
+            if column.no_wrap:
+                column.min_width = max(console.measure(cell).maximum for cell in (column.header, *column.cells))
+        needed = console.measure(table, options=console.options.update(width=_WIDEST)).minimum
+        Console(width=max(console.width, needed), highlight=False).print(table)
+    for note in notes:
+        _say(note)
+
+
+def _say(line: str) -> None:
+    """Print a line; it breaks at blanks."""
+    Console(highlight=False).print(line)

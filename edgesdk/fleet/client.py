@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 
@@ -92,7 +93,7 @@ class HubClient:
 
     def rollout(self, rollout: str) -> dict[str, Any]:
         """Describe one rollout."""
-        found: dict[str, Any] = self.get(f"/rollouts/{rollout}")
+        found: dict[str, Any] = self.get(f"/rollouts/{quote(rollout, safe='')}")
         return found
 
     def watch(self, rollout: str) -> Iterator[dict[str, Any]]:
