@@ -23,6 +23,8 @@ NUISANCE_SHARE = 0.1
 MIN_EXAMPLES = 200
 """Fewer truth examples than this make a weak judge."""
 _BISECTIONS = 60
+_GRID = 40
+_NEGLIGIBLE = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,6 +88,34 @@ def paired_loss_test(wins: int, losses: int, n: int, margin: float, alpha: float
         p_above=_Test(wins, losses, n, gamma).p_above(margin),
         p_below=_Test(losses, wins, n, gamma).p_above(-margin),
     )
+
+
+def paired_loss_p_value(wins: int, losses: int, n: int, margin: float, alpha: float = 0.01) -> float:
+    """Return the p-value of "the loss is at most `margin`", by a more powerful test than `paired_loss_test`.
+
+    It is not conditional on the discordant examples ``m = wins + losses``: with the score
+    ``T = (losses - wins - n * margin) / sqrt(m)`` it is the largest P(T >= observed) over all shares psi of discordant
+    examples in their ``1 - gamma`` Clopper-Pearson interval, plus ``gamma`` (Berger & Boos 1994, as above; Hsueh, Liu &
+    Chen 2001, "Unconditional exact tests for equivalence or noninferiority for paired binary endpoints", Biometrics
+    57). 15 lost and none won of 252 at a margin of 2 % give 0.005; the conditional test gives 0.33. The maximum is
+    sought on a grid of psi. The time grows with n: about 0.1 s for 250 examples, 1 s for 5,000.
+
+    Raises:
+        ValueError: If the counts, `margin` (0..1) or `alpha` (0..1) are impossible.
+    """
+    _check_counts(wins, losses, n)
+    _check_open(alpha, "alpha")
+    if not 0 <= margin <= 1:
+        raise ValueError(f"margin must lie in 0..1, got {margin}")
+    gamma, m = alpha * NUISANCE_SHARE, wins + losses
+    if losses - wins <= n * margin:
+        return 1.0  # not even the observed loss is above the margin
+    if margin == 0:
+        return binomial_at_least(losses, m, 0.5)
+    score = (losses - wins - n * margin) / math.sqrt(m)
+    low, high = max(_lower_bound(m, n, gamma / 2), margin), max(_upper_bound(m, n, gamma / 2), margin)
+    grid = (low + (high - low) * step / _GRID for step in range(_GRID + 1))
+    return min(1.0, max(_score_at_least(score, n, psi, margin) for psi in grid) + gamma)
 
 
 def paired_difference_interval(b: int, c: int, n: int, alpha: float = 0.05) -> tuple[float, float]:
@@ -185,6 +215,20 @@ def _beta_fraction(a: float, b: float, x: float) -> float:
 
 def _away_from_zero(value: float, tiny: float) -> float:
     return tiny if abs(value) < tiny else value
+
+
+def _score_at_least(score: float, n: int, psi: float, margin: float) -> float:
+    """Return P(T >= score) when the loss is `margin` and a share `psi` of the examples is discordant."""
+    psi = min(psi, 1 - _NEGLIGIBLE)
+    share = min(1.0, 0.5 + margin / (2 * psi))
+    log_psi, log_rest, log_n = math.log(psi), math.log1p(-psi), math.lgamma(n + 1)
+    total = 0.0
+    for m in range(n + 1):
+        log_weight = log_n - math.lgamma(m + 1) - math.lgamma(n - m + 1) + m * log_psi + (n - m) * log_rest
+        if log_weight > math.log(_NEGLIGIBLE):
+            enough = math.ceil((m + n * margin + score * math.sqrt(m)) / 2 - 1e-9)
+            total += math.exp(log_weight) * binomial_at_least(enough, m, share)
+    return total
 
 
 class _Test:

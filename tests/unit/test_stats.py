@@ -147,3 +147,31 @@ def test_impossible_counts_are_refused(call):
     """Counts that cannot be are an error of the caller, never a verdict."""
     with pytest.raises(ValueError, match=r"expected|must lie"):
         call()
+
+
+@pytest.mark.parametrize(("n", "margin"), [(30, 0.1), (40, 0.05)])
+def test_the_unconditional_test_keeps_its_error_rate_exactly(n, margin):
+    """Summed over every table that can occur, a newcomer at the margin is refused with at most alpha."""
+    alpha = 0.05
+    refused = {
+        (wins, losses)
+        for m in range(n + 1)
+        for losses in range(m + 1)
+        if stats.paired_loss_p_value(wins := m - losses, losses, n, margin, alpha) <= alpha
+    }
+    for psi in (margin, margin + 0.03, 0.2, 0.35, 0.6, 0.9):
+        p_loss, p_win = (psi + margin) / 2, (psi - margin) / 2
+        size = sum(
+            math.comb(n, losses) * math.comb(n - losses, wins) * p_loss**losses * p_win**wins
+            * (1 - psi) ** (n - losses - wins)
+            for wins, losses in refused
+        )  # fmt: skip
+        assert size <= alpha
+
+
+def test_the_unconditional_test_has_more_power():
+    """15 lost and none won of 252 show a loss above 2 %, which the conditional test does not see; 4 do not."""
+    assert stats.paired_loss_p_value(0, 15, 252, 0.02) <= 0.01 < stats.paired_loss_test(0, 15, 252, 0.02).p_above
+    assert stats.paired_loss_p_value(9, 29, 252, 0.02) <= 0.01
+    assert stats.paired_loss_p_value(0, 4, 252, 0.02) == 1.0
+    assert stats.paired_loss_p_value(2, 12, 252, 0.0) == pytest.approx(106 / 2**14)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgesdk.bundle.manifest import Tolerance
 from edgesdk.contract import Contract
-from edgesdk.stats import MIN_EXAMPLES, binomial_at_least, paired_loss_test
+from edgesdk.stats import MIN_EXAMPLES, binomial_at_least, paired_loss_p_value
 from edgesdk_agent.workers.messages import (
     GrowthResult,
     Judge,
@@ -91,8 +91,8 @@ def judge_truth(judge: Judge, newcomer: Flags, reference: Flags | None, *, margi
             verdict="weak",
         )
     wins, losses = int((newcomer & ~reference).sum()), int((reference & ~newcomer).sum())
-    shown = paired_loss_test(wins, losses, n, margin, alpha)
-    verdict: Verdict = "refused" if shown.shows_loss else ("weak" if n < MIN_EXAMPLES else "passed")
+    p_value = paired_loss_p_value(wins, losses, n, margin, alpha)
+    verdict: Verdict = "refused" if p_value <= alpha else ("weak" if n < MIN_EXAMPLES else "passed")
     return TruthResult(
         judge=judge,
         n=n,
@@ -100,7 +100,7 @@ def judge_truth(judge: Judge, newcomer: Flags, reference: Flags | None, *, margi
         losses=losses,
         newcomer_score=score,
         incumbent_score=float(reference.mean()),
-        p_value=shown.p_above,
+        p_value=p_value,
         verdict=verdict,
     )
 

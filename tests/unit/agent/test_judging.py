@@ -2,7 +2,15 @@
 
 import numpy as np
 import pytest
-from edgesdk_agent.workers.judging import answered_label, compare_labels, compare_parity, judge_truth, not_comparable
+from edgesdk_agent.workers.judging import (
+    answered_label,
+    compare_labels,
+    compare_parity,
+    judge_growth,
+    judge_slowdown,
+    judge_truth,
+    not_comparable,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,3 +76,37 @@ def test_a_clear_loss_is_refused_however_few_the_examples() -> None:
     assert judge_truth("anchor", wrong, right, margin=0.02, alpha=0.01).verdict == "refused"
     assert judge_truth("anchor", right, None, margin=0.02, alpha=0.01).verdict == "weak"
     assert not_comparable("incumbent").verdict == "weak"
+
+
+def test_twice_the_time_is_refused_and_the_same_time_is_not() -> None:
+    """The sign test refuses what is clearly above the factor, however noisy, and nothing at or below it."""
+    random = np.random.default_rng(5)
+    base, noise = random.uniform(1, 3, 100), random.lognormal(0, 0.2, (2, 100))
+    slow = judge_slowdown(2 * base * noise[0], base * noise[1], factor=1.5, alpha=0.01)
+    assert not slow.passed
+    assert slow.ratio == pytest.approx(2, rel=0.1)
+    assert judge_slowdown(base * noise[0], base * noise[1], factor=1.5, alpha=0.01).passed
+
+
+def test_exactly_at_the_factor_is_refused_as_rarely_as_stated() -> None:
+    """At the factor itself, the worst acceptable case, at most alpha of releases are refused."""
+    random = np.random.default_rng(7)
+    runs, alpha = 2000, 0.05
+    refused = 0
+    for _ in range(runs):
+        mine, theirs = random.lognormal(0, 0.3, (2, 60))
+        refused += not judge_slowdown(1.5 * mine, theirs, factor=1.5, alpha=alpha).passed
+    assert refused / runs <= alpha + 3 * np.sqrt(alpha * (1 - alpha) / runs)
+
+
+def test_steady_growth_is_refused_and_one_step_is_not() -> None:
+    """Memory that rises with every block is a leak; an allocator's one step, and what falls again, is none."""
+    mebi = 1 << 20
+
+    def passed(resident: list[int]) -> bool:
+        return judge_growth(resident, 64, limit=1024, alpha=0.01).passed
+
+    assert not passed([mebi * step for step in range(9)])
+    assert passed([0, *[64 * mebi] * 8])
+    assert passed([0, mebi] * 4 + [0])
+    assert passed([4096 * step for step in range(9)]), "64 bytes a call are within the limit"
