@@ -6,7 +6,6 @@ import base64
 import json
 import shutil
 import subprocess
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +13,9 @@ from urllib.parse import urlsplit
 
 import pytest
 from e2e_world import MODEL, edge, wait_for
+from edgesdk_agent.store.state import StateDb
 from paho.mqtt import client as mqtt
-from paho.mqtt import publish, subscribe
+from paho.mqtt import publish
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -143,31 +143,38 @@ def test_wrong_contract(lab, settled):
     assert app.failures() == []
 
 
-def _to_broker(site, device, payload, *, channel="down/desired", retain=False):
+def _to_broker(site, topic, payload, *, client_id, username=None, retain=False):
+    """Publish as anybody may who reaches a broker that asks nobody who they are."""
     where = urlsplit(site.broker)
     publish.single(
-        f"edge/v1/lab/{device.id}/{channel}", payload, qos=1, retain=retain, hostname=where.hostname, port=where.port,
-        client_id=f"intruder-{uuid.uuid4().hex[:8]}", protocol=mqtt.MQTTv5,
+        topic, payload, qos=1, retain=retain, hostname=where.hostname, port=where.port, client_id=client_id,
+        auth={"username": username} if username else None, protocol=mqtt.MQTTv5,
     )  # fmt: skip
 
 
-def _retained(site, device):
-    where = urlsplit(site.broker)
-    found = subscribe.simple(
-        f"edge/v1/lab/{device.id}/down/desired", qos=1, hostname=where.hostname, port=where.port,
-        client_id=f"reader-{uuid.uuid4().hex[:8]}", protocol=mqtt.MQTTv5,
-    )  # fmt: skip
-    return found.payload
+def _send_desired(site, device, payload, *, retain=False):
+    """Publish on a device's topic for desired documents, in the hub's name."""
+    topic = f"edge/v1/lab/{device.id}/down/desired"
+    _to_broker(site, topic, payload, client_id="hub-intruder", username="hub", retain=retain)
+
+
+def _accepted(device):
+    """Return the signed desired document that the device obeys."""
+    state = StateDb(device.root / "state" / "state.db")
+    try:
+        return json.dumps(state.accepted().envelope)
+    finally:
+        state.close()
 
 
 def test_replayed_desired(lab, settled):
     """An older desired document, signed and retained on the broker, is refused, and by a restarted agent too."""
     device, app = settled.device, settled.app
-    old = _retained(lab, device)
+    old = _accepted(device)
     release = device.next_release()
     lab.roll_out(release, device)
     start = len(device.agent.lines)
-    _to_broker(lab, device, old, retain=True)
+    _send_desired(lab, device, old, retain=True)
     device.agent.wait_line(r"not acted on.*\[serial-replayed\]", start=start)
     assert wait_for(lambda: device.look()["agent"]["intake"]["replayed"], "the count of replays")
     device.agent.stop()
@@ -179,16 +186,16 @@ def test_replayed_desired(lab, settled):
 
 
 def test_forged_desired(lab, settled):
-    """A desired document that nobody signed who may is refused, and the retained one takes its place again."""
+    """A desired document that nobody signed who may is refused, and a genuine one is obeyed after it."""
     device, app = settled.device, settled.app
-    before, genuine = device.good_release(), _retained(lab, device)
+    before, genuine = device.good_release(), _accepted(device)
     envelope = json.loads(genuine)
     document = json.loads(base64.b64decode(envelope["payload"]))
     document["serial"] += 1_000_000
     document["models"][MODEL]["release"] = device.next_release()
     envelope["payload"] = base64.b64encode(json.dumps(document).encode()).decode()
     start = len(device.agent.lines)
-    _to_broker(lab, device, json.dumps(envelope))
+    _send_desired(lab, device, json.dumps(envelope))
     device.agent.wait_line(r"not acted on.*\[signature-(invalid|missing)\]", start=start)
     assert device.good_release() == before
     release = device.next_release()
@@ -196,18 +203,24 @@ def test_forged_desired(lab, settled):
     assert (device.good_release(), app.failures()) == (release, [])
 
 
+@pytest.fixture(scope="module")
+def mute(lab):
+    """An enrolled device without an agent: the tests speak in its name."""
+    return lab.device("mute")
+
+
 @pytest.mark.parametrize(
     "payload",
     [b"{", b"\xff\xfe", b'{"payload": 7}', b"[]", b"[" * 50_000, b'"' + b"x" * 100_000 + b'"'],
     ids=["cut", "no-text", "wrong-type", "wrong-shape", "deep", "large"],
 )
-def test_malformed_messages(lab, settled, payload):
+def test_malformed_messages(lab, settled, mute, payload):
     """Whatever comes down or up malformed is counted and dropped; agent and hub go on."""
     device = settled.device
     start, heard = len(device.agent.lines), len(lab.hub.lines)
-    _to_broker(lab, device, payload)
-    _to_broker(lab, device, payload, channel="up/event")
-    _to_broker(lab, device, payload, channel="up/state")
+    _send_desired(lab, device, payload)
+    for channel in ("event", "state"):
+        _to_broker(lab, f"edge/v1/lab/{mute.id}/up/{channel}", payload, client_id=mute.id)
     line = device.agent.wait_line(r"dropped a message on", start=start)
     assert "[message-invalid]" in line
     assert not any("Traceback" in each for each in device.agent.lines[start:])
