@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgesdk.bundle.archive import file_entry
 from edgesdk.bundle.manifest import BUNDLE_SCHEMA, Manifest, Requirements, RuntimeName, RuntimeRequirement, Stage
-from edgesdk.contract import Contract
+from edgesdk.contract import Bindings, Contract
 from edgesdk.errors import ReleaseError
 from edgesdk.runtime import Session, describe_artifact, open_session
 from edgesdk_converters.binding import bind
@@ -41,15 +41,32 @@ def measure(call: Call) -> dict[str, Any]:
             raise
         return {"unloadable": error.to_dict()}
     bindings = bind(contract, *raw)
-    with tempfile.TemporaryDirectory(dir=call.out.parent) as folder:
-        artifact = Path(folder) / call.inputs["artifact"].name
-        artifact.symlink_to(call.inputs["artifact"].resolve())
-        stage = Stage(name="main", artifact=artifact.name, runtime=runtime, bindings=bindings)
-        manifest = _draft(contract, stage, artifact, runtime, package)
-        with open_session(Path(folder), manifest, options={"package": package}) as session:
-            latency = _run_all(session, data, call.out, call.progress)
-            title, provider = session.backend, session.provider
+    with (
+        tempfile.TemporaryDirectory(dir=call.out.parent) as folder,
+        open_draft(Path(folder), call.inputs["artifact"], contract, bindings, (runtime, package)) as session,
+    ):
+        latency = _run_all(session, data, call.out, call.progress)
+        title, provider = session.backend, session.provider
     return {"bindings": msgspec.to_builtins(bindings), "runtime": title, "provider": provider, "infer_ms": latency}
+
+
+def open_draft(
+    folder: Path, artifact: Path, contract: Contract, bindings: Bindings, runtime: tuple[RuntimeName, str]
+) -> Session:
+    """Open an artifact that is in no bundle yet.
+
+    Args:
+        folder: An empty folder that outlives the session.
+        artifact: The file.
+        contract: What its inputs and outputs mean.
+        bindings: How they are carried.
+        runtime: The runtime's name and package.
+    """
+    placed = folder / artifact.name
+    placed.symlink_to(artifact.resolve())
+    name, package = runtime
+    stage = Stage(name="main", artifact=placed.name, runtime=name, bindings=bindings)
+    return open_session(folder, _draft(contract, stage, placed, name, package), options={"package": package})
 
 
 def _draft(contract: Contract, stage: Stage, artifact: Path, runtime: RuntimeName, package: str) -> Manifest:

@@ -184,7 +184,7 @@ class _Builder:
                 "argument-invalid", f"the recipe {recipe.name} needs calibration data", hint="Give --calibration."
             )
         if self._wanted.doctor:
-            self._examination()
+            self._examination(artifact_format, float_file)
         inputs = {"source": float_file, "calibration": self._wanted.data["calibration"]}
         name = f"quantize {artifact_format} {recipe.name}"
         params: dict[str, Any] = {"contract": self._contract}
@@ -195,10 +195,14 @@ class _Builder:
         params |= {"recipe": msgspec.to_builtins(recipe.onnx), "max_opset": opset, "max_ir": max_ir}
         return self._made("onnx", _step(name, quantize_onnx.quantize, inputs, params, quantize_onnx.TOOLS))
 
-    def _examination(self) -> None:
+    def _examination(self, artifact_format: Format, float_file: Path | Ref) -> None:
+        if calibration.STEP in self._steps:
+            return
         sets = {name: path for name, path in self._wanted.data.items() if name in {"calibration", "evaluation"}}
-        params = {"contract": self._contract}
-        self._add(_step(calibration.STEP, calibration.examine, sets, params, ("numpy",)))
+        package = next((name for name in reversed(PACKAGES[artifact_format]) if name in self._wanted.packages), "")
+        inputs = {**sets, "source": float_file} if package else sets
+        params = {"contract": self._contract, "runtime": RUNTIME[artifact_format], "package": package}
+        self._add(_step(calibration.STEP, calibration.examine, inputs, params, (package, "numpy")))
 
     def _measure(self, artifact: Path | Ref, artifact_format: Format, package: str, recipe: str) -> str:
         judged = {name: path for name, path in self._wanted.data.items() if name != "calibration"}

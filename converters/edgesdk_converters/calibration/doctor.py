@@ -1,6 +1,6 @@
 """The calibration doctor: refuses data that would make a quantized model wrong, before anything is converted.
 
-Pure: it reads statistics (`statistics.collect`), and compares the calibration data with the contract and, where there
+Pure: it reads statistics (`statistics.collect`) and compares the calibration data with the contract and, where there
 is one, with the evaluation set. Clean data of independent rows is refused with a probability of at most
 `findings.FALSE_ALARMS`, divided evenly among the statistical checks; where sets may differ for natural reasons, a
 margin is added to what chance explains. Facts (NaN, a value outside the range, one class) have no such rate.
@@ -16,6 +16,7 @@ from edgesdk_converters.calibration import rules
 from edgesdk_converters.calibration.classes import one_class_unlabelled
 from edgesdk_converters.calibration.findings import FALSE_ALARMS, Diagnosis, Finding
 from edgesdk_converters.calibration.scale import raw_beside_standard, sizes
+from edgesdk_converters.calibration.sensitivity import Model, ask
 from edgesdk_converters.calibration.statistics import SetStatistics
 from edgesdk_converters.calibration.stories import tell
 from edgesdk_converters.calibration.structure import noise
@@ -24,17 +25,24 @@ CHECKS_PER_INPUT = 16
 """More than there are statistical checks of one input, its stories included."""
 
 
-def examine(data: SetStatistics, contract: Contract, evaluation: SetStatistics | None = None) -> Diagnosis:
+def examine(
+    data: SetStatistics, contract: Contract, evaluation: SetStatistics | None = None, model: Model | None = None
+) -> Diagnosis:
     """Examine calibration data.
 
     Args:
         data: Statistics of the calibration data.
         contract: What its values mean.
         evaluation: Statistics of the data that judges; much can only be seen beside it.
+        model: The float model of a classification with one input: scores [n, classes] of rows. It is asked where the
+            rest found nothing, and sees mistakes that were made in both sets.
     """
     checks = CHECKS_PER_INPUT * len(data.tensors)
     unchecked: list[str] = []
     found = list(_examine(data, contract, evaluation, FALSE_ALARMS / checks, unchecked))
+    if model is not None and not any(finding.severity == "refuse" for finding in found):
+        [(name, tensor)] = data.tensors.items()
+        found += ask(name, tensor, data.labels, model, FALSE_ALARMS / checks)
     found.sort(key=lambda finding: finding.severity != "refuse")
     return Diagnosis(
         findings=tuple(found), false_alarm_rate=FALSE_ALARMS, checks=checks, unchecked=tuple(dict.fromkeys(unchecked))
@@ -71,10 +79,10 @@ def _examine(
     if evaluation is None:
         unchecked.append("layout, colours, sizes and classes without labels: give evaluation data to compare with")
         yield from rules.contract_scale(contract, data, alpha)
-    elif data.class_counts is None:
-        yield from one_class_unlabelled(data, evaluation, alpha, unchecked)
-    for name in data.tensors:
-        yield from _compare(name, data, evaluation, alpha, unchecked)
+    compared = [found for name in data.tensors for found in _compare(name, data, evaluation, alpha, unchecked)]
+    yield from compared
+    if evaluation is not None and data.labels is None and not any(found.severity == "refuse" for found in compared):
+        yield from one_class_unlabelled(data, evaluation, alpha, unchecked)  # spoilt rows look like one class too
     yield from rules.out_of_range(data)
 
 

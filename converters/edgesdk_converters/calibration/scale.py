@@ -84,11 +84,11 @@ def median_bounds(values: NDArray[Any], alpha: float) -> tuple[float, float]:
     "Order Statistics", section 7.1.)
     """
     ordered, n = np.sort(values), len(values)
-    total, k = 0.0, 0
-    term = 0.5**n if n < 1000 else math.exp(-n * math.log(2))  # noqa: PLR2004 - the float would be 0 beyond 1074
-    while total + term <= alpha:
-        total += term
-        term *= (n - k) / (k + 1)
+    total, k, all_ways = 0.0, 0, math.lgamma(n + 1) - n * math.log(2)
+    while k < n:
+        total += math.exp(all_ways - math.lgamma(k + 1) - math.lgamma(n - k + 1))
+        if total > alpha:
+            break
         k += 1
     return (float(ordered[k - 1]), float(ordered[n - k])) if k else (0.0, math.inf)
 

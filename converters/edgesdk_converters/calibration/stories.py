@@ -40,13 +40,15 @@ class Story:
         what: What the data looks like.
         fix: What to do.
         play: Makes the mistake on rows ``(m, *sample)``.
-        reorders: It only moves values, so a model can be asked about it.
+        undo: Takes the mistake back; None where that is not asked for.
+        reorders: It only moves values, so that it cannot make a model surer by making them larger.
     """
 
     code: str
     what: str
     fix: str
     play: Callable[[Rows], Rows]
+    undo: Callable[[Rows], Rows] | None = None
     reorders: bool = False
 
 
@@ -135,6 +137,7 @@ def _orders(spec: TensorSpec, evaluation: TensorStatistics) -> Iterator[Story]:
             what=f"rows look as if they were stored as {other}, not as {letters or 'the contract says'}",
             fix=f"Transpose the data to {letters or 'the order of the contract'}; a reshape does not move values.",
             play=partial(_reordered, order=order),
+            undo=partial(_restored, order=order),
             reorders=True,
         )
     colours = evaluation.channel is not None and shape[evaluation.channel] == COLOURS
@@ -146,12 +149,18 @@ def _orders(spec: TensorSpec, evaluation: TensorStatistics) -> Iterator[Story]:
             what=f"colours look like {wanted[::-1]}, not {wanted}",
             fix=f"Reverse the colour channels (OpenCV reads BGR): the contract says {wanted}.",
             play=lambda rows: np.flip(rows, axis=axis),
+            undo=lambda rows: np.flip(rows, axis=axis),
             reorders=True,
         )
 
 
 def _reordered(rows: Rows, *, order: tuple[int, ...]) -> Rows:
     return rows.transpose(0, *(1 + axis for axis in order)).reshape(rows.shape)
+
+
+def _restored(rows: Rows, *, order: tuple[int, ...]) -> Rows:
+    stored = rows.reshape(len(rows), *(rows.shape[1 + axis] for axis in order))
+    return stored.transpose(0, *(1 + int(axis) for axis in np.argsort(order)))
 
 
 def _mistaken_orders(letters: str, dimensions: int) -> list[tuple[int, ...]]:
@@ -177,7 +186,7 @@ def _scales(spec: TensorSpec, evaluation: TensorStatistics) -> Iterator[Story]:
         mean, std = (np.asarray(v, np.float32) for v in (spec.normalisation.mean, spec.normalisation.std))
         if len(mean) == evaluation.channels:
             mean, std = mean.reshape(shape), std.reshape(shape)
-        yield _twice("the contract's normalisation", lambda rows: (rows - mean) / std)
+        yield _twice("the contract's normalisation", lambda rows: (rows - mean) / std, lambda rows: rows * std + mean)
     if evaluation.low >= 0 and evaluation.high > 16:  # noqa: PLR2004 - of 8 bits or more
         yield _twice("a division by 255", lambda rows: rows / np.float32(255))
         yield _twice("scaling to [-1, 1]", lambda rows: rows / np.float32(127.5) - np.float32(1))
@@ -188,12 +197,13 @@ def _scales(spec: TensorSpec, evaluation: TensorStatistics) -> Iterator[Story]:
         yield _not("scaled to [-1, 1]", lambda rows: (rows + 1) * np.float32(127.5))
 
 
-def _twice(name: str, play: Callable[[Rows], Rows]) -> Story:
+def _twice(name: str, play: Callable[[Rows], Rows], undo: Callable[[Rows], Rows] | None = None) -> Story:
     return Story(
         code="calibration-double-normalised",
         what=f"values look as if {name} had been applied to them already",
         fix="Give data in the app's units: the runtime applies the contract's normalisation itself.",
         play=play,
+        undo=undo,
     )
 
 
