@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import secrets
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -16,7 +18,9 @@ from edgesdk.protocol.link import Link
 from edgesdk.protocol.link_types import Message
 from edgesdk.protocol.messages import Presence, encode
 from edgesdk.protocol.topics import up
+from edgesdk.proxies import proxy_for
 from edgesdk.targets.matching import Capabilities
+from edgesdk_agent.boots import Boots
 from edgesdk_agent.commands import Commands, LogTail
 from edgesdk_agent.config import AgentConfig
 from edgesdk_agent.device import broker_address, capabilities, conditions, limits, tflite_package
@@ -40,6 +44,8 @@ from edgesdk_agent.telemetry.recorder import Recorder
 from edgesdk_agent.timekeeping import TrustedTime
 from edgesdk_agent.workers.client import ChildWorkers
 from edgesdk_agent.workers.messages import JudgeNewcomer, Repository, VerifiedDesired
+
+log = logging.getLogger(__name__)
 
 WILL_DELAY_S = 5
 SESSION_S = 30
@@ -66,7 +72,13 @@ def build(
     outbox = Outbox(paths.telemetry_db, run=run, budget_bytes=config.telemetry.outbox_bytes)
     agent = version("edgesdk-agent")
     allowed = limits(config.maintenance)
+    for scheme in ("http", "https"):
+        proxy_for(f"{scheme}://repository.invalid", {**os.environ, **proxies(config)})  # a typo is an error now
     boot = probes.boot_id()
+    boots = Boots(state, boot)
+    how = boots.begin()
+    if how not in {"first", "stopped"}:
+        log.warning("the run before ended by: %s", how)
     repository_url = config.link.repository or identity.repository
     ca = repository_ca(repository_url, identity, paths)
 
@@ -110,12 +122,17 @@ def build(
         paths=paths,
         state=state,
         workers=workers,
-        download=Downloader(ca=ca, bytes_per_second=config.download.bytes_per_second),
+        download=Downloader(
+            ca=ca,
+            bytes_per_second=config.download.bytes_per_second,
+            environment={**os.environ, **proxies(config)},
+        ),
         capabilities=can_do,
         clock=clock,
         emit=lambda _: intake.sign_now(),
         boot_id=boot,
         run_id=run,
+        ended=how,
         backoff=RetryBackoff(
             draw=secrets.SystemRandom().random,
             first_seconds=config.retry.first_seconds,
@@ -149,6 +166,8 @@ def build(
             identity=identity,
             run=run,
             boot=boot,
+            boots=boots,
+            ended=how,
             version=agent,
             clock=clock,
             time=time,
@@ -217,9 +236,14 @@ def benchmark(paths: Paths, workers: ChildWorkers, model: str) -> dict[str, Any]
 
 
 def worker_environment(config: AgentConfig) -> Mapping[str, str]:
-    """Return what workers are told by their environment."""
+    """Return what workers are told by their environment, beside the agent's own."""
     package = tflite_package(config.runtime)
-    return {"EDGESDK_TFLITE": package} if package else {}
+    return {**({"EDGESDK_TFLITE": package} if package else {}), **proxies(config)}
+
+
+def proxies(config: AgentConfig) -> dict[str, str]:
+    """Return the variables that name the configured proxy; lower case, for those win over the environment's."""
+    return dict.fromkeys(("http_proxy", "https_proxy"), config.link.proxy) if config.link.proxy else {}
 
 
 def _offline(identity: Identity, run: str, agent: str, boot: str, clock: Clock) -> bytes:

@@ -74,11 +74,14 @@ class LinkConfig(_Section, frozen=True, kw_only=True):
     Attributes:
         broker: Replaces the broker's address of enrolment, for example ``mqtts://broker.example:8883``; "": keep it.
         repository: Replaces the repository's address of enrolment; "": keep it.
+        proxy: Proxy for the repository, ``http://HOST:PORT``; "": what ``HTTPS_PROXY``, ``HTTP_PROXY`` and ``NO_PROXY``
+            name.
         poll_seconds: Longest time between two looks at the repository for the accepted desired document.
     """
 
     broker: str = ""
     repository: str = ""
+    proxy: str = ""
     poll_seconds: Positive = 3600.0
 
 

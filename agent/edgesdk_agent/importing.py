@@ -7,6 +7,7 @@ kept ready, so that the hub's word, whenever it comes, needs no download.
 
 from __future__ import annotations
 
+import os
 import secrets
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import msgspec
 from edgesdk.clock import Clock, SystemClock, rfc3339
 from edgesdk.errors import ConfigError
 from edgesdk.protocol.messages import Desired, DesiredModel, MinTuf
-from edgesdk_agent.app import repository_ca, worker_environment
+from edgesdk_agent.app import proxies, repository_ca, worker_environment
 from edgesdk_agent.config import AgentConfig
 from edgesdk_agent.device import capabilities, conditions, limits
 from edgesdk_agent.enrol import give_to_owner
@@ -164,7 +165,9 @@ class _Import:
             paths=self._paths,
             state=self._state,
             workers=self._workers,
-            download=Downloader(bytes_per_second=config.download.bytes_per_second),
+            download=Downloader(
+                bytes_per_second=config.download.bytes_per_second, environment={**os.environ, **proxies(config)}
+            ),
             capabilities=lambda: capabilities(config.runtime, self._probes),
             clock=self._clock,
             emit=lambda _: None,

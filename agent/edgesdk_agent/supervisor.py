@@ -26,6 +26,7 @@ from edgesdk.protocol.link_types import LinkState, Message
 from edgesdk.protocol.messages import Command, Presence, Reason, Reply, encode
 from edgesdk.protocol.topics import ALL, Up, down, up
 from edgesdk.targets.matching import Capabilities
+from edgesdk_agent.boots import Boots, End
 from edgesdk_agent.commands import Commands
 from edgesdk_agent.evidence_socket import EvidenceSocket
 from edgesdk_agent.identity import Identity
@@ -58,6 +59,8 @@ class Parts:
     identity: Identity
     run: str
     boot: str
+    boots: Boots
+    ended: End
     version: str
     clock: Clock
     time: TrustedTime
@@ -168,6 +171,7 @@ class Supervisor:
             "device": parts.identity.device,
             "fleet": parts.identity.fleet,
             "run": parts.run,
+            "ended": parts.ended,
             "online": parts.link.online,
             "serial": accepted.serial if accepted else 0,
             "time_floor": parts.time.floor,
@@ -318,6 +322,8 @@ class Supervisor:
         parts.link.stop()
         self._write_status()
         parts.outbox.close()
+        with suppress(EdgeError):
+            parts.boots.end()
         parts.state.close()
         logger.info("stopped")
 
@@ -333,6 +339,7 @@ def presence(parts: Parts, *, online: bool) -> bytes:
             ts=rfc3339(parts.clock.now()),
             agent=parts.version,
             boot=parts.boot,
+            ended=parts.ended,
             capabilities=parts.capabilities() if online else None,
         )
     )

@@ -113,6 +113,7 @@ class Command(_Down, frozen=True, kw_only=True):
 class Presence(_Up, frozen=True, kw_only=True):
     """`up/presence` (retained; the last will says offline).
 
+    `ended` says how the run before ended: first, stopped, killed, planned, power loss, watchdog or crash.
     `capabilities` is what the device can do, told when it comes online; not signed: it informs, it decides nothing.
     """
 
@@ -123,6 +124,7 @@ class Presence(_Up, frozen=True, kw_only=True):
     ts: str
     agent: str = ""
     boot: str = ""
+    ended: str = ""
     capabilities: Capabilities | None = None
 
 

@@ -7,16 +7,20 @@ included) is cut off at the deadline, because the socket itself is shut down the
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from collections.abc import Iterator, Mapping
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, SlowRetrievalError
 from tuf.ngclient import FetcherInterface
+
+from edgesdk.errors import ConfigError
+from edgesdk.proxies import Route, route
 
 CHUNK = 64 * 1024  # bytes
 OK = 200
@@ -29,21 +33,32 @@ class HttpFetcher(FetcherInterface):
         ca_file: PEM file of the only authority to trust for ``https``; None: the system's.
         timeout: Longest wait for one answer of the network, in seconds.
         deadline: Longest time for one file, in seconds.
+        environment: Names proxies (`edgesdk.proxies`); left out: this process's.
     """
 
-    def __init__(self, *, ca_file: Path | None = None, timeout: float = 20.0, deadline: float = 120.0) -> None:
+    def __init__(
+        self,
+        *,
+        ca_file: Path | None = None,
+        timeout: float = 20.0,
+        deadline: float = 120.0,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._environment = os.environ if environment is None else environment
         self._ca_file = ca_file
         self._timeout = timeout
         self._deadline = deadline
 
     def _fetch(self, url: str) -> Iterator[bytes]:
-        connection, path = self._connection(url)
+        way = self._route(url)
+        connection = way.connection
         cut = _Cut(connection, self._deadline)
         try:
             with _network_errors(url, cut):
                 connection.connect()
                 cut.start()
-                connection.request("GET", path, headers={"User-Agent": "edgesdk", "Connection": "close"})
+                headers = {"User-Agent": "edgesdk", "Connection": "close"} | way.headers
+                connection.request("GET", way.target, headers=headers)
                 response = connection.getresponse()
         except BaseException:
             cut.finish()
@@ -54,15 +69,16 @@ class HttpFetcher(FetcherInterface):
             raise DownloadHTTPError(f"{url} answered {response.status}", response.status)
         return _chunks(response, url, cut)
 
-    def _connection(self, url: str) -> tuple[HTTPConnection, str]:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or parts.hostname is None:
-            raise DownloadError(f"{url} is no http or https address")
-        path = quote(parts.path or "/", safe="/%") + (f"?{parts.query}" if parts.query else "")
-        if parts.scheme == "http":
-            return HTTPConnection(parts.hostname, parts.port, timeout=self._timeout), path
-        context = ssl.create_default_context(cafile=self._ca_file)
-        return HTTPSConnection(parts.hostname, parts.port, timeout=self._timeout, context=context), path
+    def _route(self, url: str) -> Route:
+        try:
+            parts = urlsplit(url)
+            path = quote(parts.path or "/", safe="/%") + (f"?{parts.query}" if parts.query else "")
+            return route(url, timeout=self._timeout, context=self._context, environment=self._environment, path=path)
+        except (ConfigError, ValueError) as error:
+            raise DownloadError(f"no way to fetch from the repository: {error}") from error
+
+    def _context(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=self._ca_file)
 
 
 class _Cut:

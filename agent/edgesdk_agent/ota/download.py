@@ -14,15 +14,16 @@ import os
 import re
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
-from edgesdk.errors import ConfigError, LinkError
+from edgesdk.errors import LinkError
+from edgesdk.proxies import route
 from edgesdk_agent.store.atomic import disk_errors, fsync_folder, write_atomic
 
 CHUNK = 64 * 1024
@@ -75,6 +76,7 @@ class Downloader:
         timeout: Seconds without a byte after which the connection is given up.
         sleep: Waits for the bandwidth limit.
         monotonic: The clock of that limit.
+        environment: Names proxies (`edgesdk.proxies`); left out: this process's.
     """
 
     def __init__(
@@ -86,7 +88,9 @@ class Downloader:
         timeout: float = 30.0,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
+        self._environment = os.environ if environment is None else environment
         self._ca = ca
         self._client_cert = client_cert
         self._rate = bytes_per_second
@@ -126,10 +130,10 @@ class Downloader:
 
     def _get(self, url: str, headers: dict[str, str]) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         for _ in range(MAX_REDIRECTS + 1):
-            parts = urlsplit(url)
-            connection = self._connection(parts)
+            way = route(url, timeout=self._timeout, context=self._context, environment=self._environment)
+            connection, parts = way.connection, urlsplit(url)
             try:
-                connection.request("GET", parts.path + (f"?{parts.query}" if parts.query else ""), headers=headers)
+                connection.request("GET", way.target, headers=headers | way.headers)
                 response = connection.getresponse()
             except BaseException:
                 connection.close()
@@ -143,15 +147,11 @@ class Downloader:
             url = location
         raise LinkError("http-status", f"{_shown(url)} redirects more than {MAX_REDIRECTS} times")
 
-    def _connection(self, parts: SplitResult) -> http.client.HTTPConnection:
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ConfigError("argument-invalid", f"{parts.geturl()!r} is no http or https address")
-        if parts.scheme == "http":
-            return http.client.HTTPConnection(parts.hostname, parts.port, timeout=self._timeout)
+    def _context(self) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=str(self._ca) if self._ca else None)
         if self._client_cert:
             context.load_cert_chain(*self._client_cert)
-        return http.client.HTTPSConnection(parts.hostname, parts.port, timeout=self._timeout, context=context)
+        return context
 
     def _copy(self, response: http.client.HTTPResponse, job: _Job, offset: int) -> Fetched:
         """Append the body. `http.client.read(n)` ends silently on an early close, so only the count is believed."""

@@ -42,6 +42,7 @@ class TrialProgress(_Record, frozen=True, kw_only=True):
         held: The deadline has passed and was stated.
         boot: The boot in which this was written: an app that was loading at a power cut did not crash.
         streams: What apps said, by session.
+        went_down: How often the device was reset by its watchdog or crashed meanwhile.
     """
 
     seconds: float = 0.0
@@ -49,6 +50,7 @@ class TrialProgress(_Record, frozen=True, kw_only=True):
     held: bool = False
     boot: str = ""
     streams: dict[str, SavedStream] = {}
+    went_down: int = 0
 
 
 class Outcome(_Record, frozen=True, kw_only=True):
@@ -90,7 +92,8 @@ class Journal(_Record, frozen=True, kw_only=True):
         move: A move of the slots that was decided; it is made again after a crash until the next state is journalled.
         reason: Why it is in this state.
         attempts: Transient failures in a row; the back-off grows with it.
-        resumes: Restarts of the agent in this state.
+        resumes: Restarts of the agent in this state that it may have caused.
+        cuts: Restarts in this state that say nothing about it: power cuts, planned ones.
     """
 
     model: str
@@ -104,6 +107,7 @@ class Journal(_Record, frozen=True, kw_only=True):
     reason: Reason | None = None
     attempts: int = 0
     resumes: int = 0
+    cuts: int = 0
     trial: TrialProgress = TrialProgress()
 
     @property
@@ -173,9 +177,18 @@ def decode(body: bytes) -> Journal | None:
     """Read a journal; None if it is not readable: it is rebuilt from the slots then."""
     try:
         return msgspec.json.decode(body, type=Journal)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         log.exception("a journal is not readable: rebuilding it from the slots")
         return None
+
+
+def restarted(journal: Journal, *, blameless: bool) -> Journal:
+    """Return the journal with this restart counted, if work was under way."""
+    if not journal.in_progress:
+        return msgspec.structs.replace(journal, resumes=0, cuts=0)
+    if blameless:
+        return msgspec.structs.replace(journal, cuts=journal.cuts + 1)
+    return msgspec.structs.replace(journal, resumes=journal.resumes + 1)
 
 
 def attempts(journal: Journal, outcome: Outcome, entered: str) -> int:
@@ -188,6 +201,12 @@ def attempts(journal: Journal, outcome: Outcome, entered: str) -> int:
 def lost(journal: Journal) -> Outcome:
     """Return the outcome of a trial or a move whose generation is not there any more."""
     return broke(DeploymentError("generation-missing", f"generation {journal.generation} of {journal.model!r} is gone"))
+
+
+def cut_too_often(journal: Journal) -> Outcome:
+    """Return the outcome of work that never gets done: it backs off, so that the device is not kept restarting."""
+    words = f"the device lost its power or was restarted {journal.cuts} times while {journal.state}"
+    return broke(DeploymentError("worker-failed", words))
 
 
 def ended_too_often(journal: Journal) -> Outcome:

@@ -50,6 +50,7 @@ class LiveEvidence:
         seconds: Length of the trial so far; only time in which the agent ran counts.
         served_seconds: The same since an app first ran it.
         apps: Apps that have run it.
+        went_down: How often the device was reset by its watchdog or crashed meanwhile; power cuts are not counted.
     """
 
     calls: int = 0
@@ -61,6 +62,7 @@ class LiveEvidence:
     seconds: float = 0.0
     served_seconds: float = 0.0
     apps: tuple[str, ...] = ()
+    went_down: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,8 @@ def _against(live: LiveEvidence, policy: TrialPolicy) -> Reason | None:
     for app, crashes in sorted(live.crashes.items()):
         if crashes >= CRASHES:
             return _reason(f"the app {app!r} ended {crashes} times while it loaded this generation")
+    if live.went_down >= CRASHES:
+        return _reason(f"the device crashed or was reset by its watchdog {live.went_down} times during the trial")
     limit = math.log(2 / policy.alpha)
     if log_evidence(live.calls, live.bad, policy.max_bad_rate) >= limit:
         return _reason(_rate("errors, NaN or infinities", live.bad, live.calls, policy.max_bad_rate))
@@ -172,6 +176,8 @@ def _figures(live: LiveEvidence, policy: TrialPolicy) -> dict[str, Any]:
     }
     if policy.slow_ms is not None:
         figures["log_e_slow"] = _finite(log_evidence(live.calls, live.slow, policy.max_slow_rate))
+    if live.went_down:
+        figures["went_down"] = live.went_down
     if live.crashes:
         figures["crashes"] = dict(sorted(live.crashes.items()))
     return figures

@@ -23,6 +23,7 @@ class _Running:
     looked_at: float
     saved_at: float
     saved_loading: int = 0
+    went_down: int = 0
 
 
 class Trials:
@@ -48,15 +49,17 @@ class Trials:
         self._running[journal.model] = _Running(0.0, 0.0, now, now)
         return TrialProgress(boot=self._boot_id)
 
-    def resume(self, journal: Journal) -> None:
+    def resume(self, journal: Journal, *, went_down: bool = False) -> None:
         """Go on with a trial after a restart.
 
         What went by since the last checkpoint counts as one checkpoint's time, so that a device that restarts every few
-        seconds still reaches its deadline; the time in which the agent was down does not count.
+        seconds still reaches its deadline; the time in which the agent was down does not count. `went_down` says that
+        the device was reset by its watchdog or crashed, which an innocent release does not do twice.
         """
         saved, now = journal.trial, self._monotonic()
         served = saved.served_seconds + (CHECKPOINT_S if saved.served_seconds else 0.0)
-        self._running[journal.model] = _Running(saved.seconds + CHECKPOINT_S, served, now, now)
+        fell = saved.went_down + went_down
+        self._running[journal.model] = _Running(saved.seconds + CHECKPOINT_S, served, now, now, went_down=fell)
         same_boot = saved.boot == self._boot_id
         self._book.restore(journal.model, journal.generation or "", saved.streams, same_boot=same_boot)
 
@@ -85,6 +88,7 @@ class Trials:
             seconds=running.seconds,
             served_seconds=running.served_seconds,
             apps=heard.apps,
+            went_down=running.went_down,
         )
         return decide(live, journal.wanted.policy if journal.wanted else TrialPolicy())
 
@@ -106,4 +110,5 @@ class Trials:
             held=journal.trial.held,
             boot=self._boot_id,
             streams=streams,
+            went_down=running.went_down,
         )

@@ -20,6 +20,7 @@ from edgesdk.generation import Slots
 from edgesdk.protocol.evidence import Evidence
 from edgesdk.protocol.messages import Desired, DesiredModel, ModelTelemetry, Reason
 from edgesdk.targets.matching import Capabilities
+from edgesdk_agent.boots import BLAMELESS, DEVICE_WENT_DOWN, End
 from edgesdk_agent.ota import journal as journals
 from edgesdk_agent.ota.backoff import Backoff
 from edgesdk_agent.ota.download import Downloader
@@ -44,6 +45,7 @@ IDLE_S = 3600.0
 TRIAL_POLL_S = 0.5
 FULL_DISK_S = 30.0
 MAX_RESUMES = 5
+MAX_CUTS = 25
 BEGINS = frozenset({"offered", "staged", "testing"})
 """States whose work is followed by a download, a test or a trial."""
 ASK_AGAIN = frozenset({"http-status", "http-failed", "tuf-target-mismatch"})
@@ -61,6 +63,7 @@ class Updater:
         clock: Time.
         emit: Called with each statement after it is durable (`StateDb.unsigned` has it too).
         boot_id: Of this boot of the device.
+        ended: How the run before ended; a blameless end is held against no model.
         run_id: Of this run of the agent.
         backoff: How transient failures are spaced.
         disk_budget: Bytes that generations may take together; 0: what the disk has.
@@ -82,6 +85,7 @@ class Updater:
         emit: Callable[[StatementDraft], None],
         boot_id: str,
         run_id: str,
+        ended: End = "killed",
         backoff: Backoff | None = None,
         disk_budget: int = 0,
         preflight: Callable[[Needs], NotNow | None] = lambda _: None,
@@ -91,7 +95,7 @@ class Updater:
         self._paths, self._state, self._clock = paths, state, clock
         self._emit, self._ask_again, self._on_enter = emit, ask_again, on_enter
         self._boot_id, self._run_id = boot_id, run_id
-        self._preflight = preflight
+        self._preflight, self._ended = preflight, ended
         self._holdings = Holdings(paths)
         self._slots, self._generations = self._holdings.slots, self._holdings.generations
         self._book = EvidenceBook(clock.monotonic)
@@ -288,6 +292,7 @@ class Updater:
             state=row.next,
             move=None,
             resumes=0,
+            cuts=0,
             reason=outcome.not_now if row.guard == "not now" else outcome.reason,
             choice=outcome.choice or journal.choice,
             attempts=journals.attempts(journal, outcome, row.next),
@@ -413,18 +418,20 @@ class Updater:
         stated = self._state.latest_drafts().get(model)
         slots = self._holdings.readable_slots(model, stated.good if stated else None)
         journal = journal or self._holdings.found(model, slots)
-        journal = msgspec.structs.replace(journal, resumes=journal.resumes + 1 if journal.in_progress else 0)
+        journal = journals.restarted(journal, blameless=self._ended in BLAMELESS)
         self._journals[model] = journal
         if slots.trial and not journal.move and (journal.state, journal.generation) != ("trial", slots.trial):
             log.error("%s: generation %s is on trial but no journal knows why: back to good", model, slots.trial)
             self._slots.roll_back(model)
         if journal.state == "trial" and not journal.move:
-            self._trials.resume(journal)
+            self._trials.resume(journal, went_down=self._ended in DEVICE_WENT_DOWN)
             self._save(msgspec.structs.replace(journal, trial=self._trials.progress(journal)))
         elif journal.in_progress:
             self._save(journal)
             if journal.resumes > MAX_RESUMES and not journal.move:
                 self._enter(journal, journals.ended_too_often(journal))
+            elif journal.cuts > MAX_CUTS and not journal.move:
+                self._enter(journal, journals.cut_too_often(journal))
         if not self._journals[model].move:
             self._state_what_is_served(model)
 

@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+from edgesdk_agent.boots import End
 from edgesdk_agent.ota.backoff import Backoff
 from edgesdk_agent.ota.download import Downloader
 from edgesdk_agent.ota.preflight import Needs, NotNow
@@ -197,7 +198,7 @@ class World:
         self.not_now: NotNow | None = None
         self.start()
 
-    def start(self, *, boot: str | None = None) -> None:
+    def start(self, *, boot: str | None = None, ended: End = "killed") -> None:
         """Start the agent's updater, as after a crash or a reboot."""
         self.boots += 1
         reserve = Reserve(self.paths.reserve)
@@ -212,6 +213,7 @@ class World:
             emit=self.emitted.append,
             boot_id=boot or f"boot-{self.boots}",
             run_id=f"run-{self.boots}",
+            ended=ended,
             backoff=Backoff(lambda: 0.5),
             preflight=self._may_begin,
             ask_again=self._count_asking,
