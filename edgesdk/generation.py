@@ -154,7 +154,7 @@ def decode_slots(data: bytes, *, where: str) -> Slots:
     """
     try:
         slots = msgspec.json.decode(data, type=Slots)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DeploymentError("store-corrupt", f"{where} does not hold slots: {error}") from error
     if slots.schema != SLOTS_SCHEMA or (slots.serve != "none" and slots.serving is None):
         raise DeploymentError("store-corrupt", f"{where} serves {slots.serve!r}, but that slot is empty")
@@ -169,7 +169,7 @@ def decode_generation(data: bytes, *, where: str) -> Generation:
     """
     try:
         found = msgspec.json.decode(data, type=Generation)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DeploymentError("store-corrupt", f"{where} does not describe a generation: {error}") from error
     expected = generation_id(found.bundle_sha256, found.config, found.policy)
     if found.schema != GENERATION_SCHEMA or found.generation != expected:

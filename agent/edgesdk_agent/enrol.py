@@ -61,7 +61,7 @@ def enrol(paths: Paths, token_text: str, *, name: str, force: bool, clock: Clock
         answer = _http(f"{token.hub}/api/v1/enroll", context, body=msgspec.json.encode(request))
         try:
             response = msgspec.json.decode(answer, type=EnrolResponse)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise LinkError("message-invalid", f"the hub's answer is no enrolment: {error}") from error
         check_response(token, response, fresh)
         identity = Identity(

@@ -56,7 +56,7 @@ def load_identity(paths: Paths) -> Identity:
             f"{paths.device} may not be read by this user",
             hint="Run it as root, or as the user that runs the agent.",
         ) from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DeploymentError("store-corrupt", f"{paths.device} does not hold an identity: {error}") from error
     if found.schema != IDENTITY_SCHEMA:
         raise DeploymentError("store-corrupt", f"{paths.device} has schema {found.schema!r}, not {IDENTITY_SCHEMA!r}")

@@ -173,7 +173,7 @@ def _public_key(text: str) -> PublicKey:
         return public_key(content)
     try:
         return msgspec.json.decode(content, type=PublicKey)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise TrustError("key-invalid", f"{text} holds no public key: {error}") from error
 
 

@@ -92,7 +92,7 @@ class RepositoryView:
         data = self._target(release_target(model, release), what=f"no release {release} of {model}")
         try:
             return msgspec.json.decode(data, type=ReleaseIndex)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise TrustError("tuf-target-mismatch", f"the index of {model} {release} is invalid: {error}") from error
 
     def require_deployment_key(self, keyid: str) -> None:

@@ -131,7 +131,7 @@ def _index(repo: Path, current: Current, model: str, release: str) -> ReleaseInd
     data = _file(repo, _listed(current, release_target(model, release))).read_bytes()
     try:
         return msgspec.json.decode(data, type=ReleaseIndex)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ReleaseError("release-invalid", f"the index of {model} {release} is invalid: {error}") from error
 
 
@@ -141,7 +141,7 @@ def _policy_targets(repo: Path, current: Current, model: str) -> list[str]:
         return []
     try:
         policy = msgspec.json.decode(_file(repo, _listed(current, name)).read_bytes(), type=ModelPolicy)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ReleaseError("release-invalid", f"the policy of {model} is invalid: {error}") from error
     return [name, policy.anchor.path] if policy.anchor is not None else [name]
 

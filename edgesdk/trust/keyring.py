@@ -140,7 +140,7 @@ class KeyRing:
             return {}
         try:
             return msgspec.json.decode(data, type=dict[str, int])
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ConfigError("config-invalid", f"{self._home / SEEN} is damaged: {error}") from error
 
     def _path(self, role: str, keyid: str) -> Path | None:

@@ -288,7 +288,7 @@ class StateDb:
             return msgspec.json.decode(self._floors_path.read_bytes(), type=Floors)
         except FileNotFoundError:
             return Floors()
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             log.exception("%s is damaged; starting from what state.db knows", self._floors_path)
             return Floors()
 

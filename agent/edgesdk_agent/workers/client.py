@@ -181,7 +181,7 @@ def _outcome(worker: str, status: int | None, data: bytes, result: type[R], *, s
         answer = msgspec.json.decode(data, type=_Answer)
         if status == 0 and answer.ok:
             return msgspec.json.decode(answer.result, type=result)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         reason = f"the {worker} worker ended with status {status} and no answer{_last_line(tail)}"
         raise DeploymentError("worker-failed", reason) from error
     raise _reported(worker, answer.error)

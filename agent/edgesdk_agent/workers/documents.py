@@ -205,7 +205,7 @@ def _policy(client: UpdateClient, model: str) -> ModelPolicy | None:
 def _decoded(client: UpdateClient, path: str, kind: type[T], code: str) -> T:
     try:
         return msgspec.json.decode(client.read_target(path, MAX_DOCUMENT), type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ReleaseError(code, f"{path} does not follow its schema: {error}") from error
 
 

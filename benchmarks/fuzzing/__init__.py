@@ -1,0 +1,1 @@
+"""Random and structure-aware mutation of everything that parses what others wrote."""
