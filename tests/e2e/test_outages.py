@@ -45,12 +45,12 @@ class Listener:
         self._thread.join(PATIENCE_S)
 
     def missing(self):
-        """The (run, channel, seq) that are missing below the highest that came."""
+        """What is missing below the highest number that came; each run counts from 1 on each channel."""
         seen = defaultdict(set)
         for channel, items in (("telemetry", self.records), ("event", self.events)):
             for item in items:
                 seen[item.device, item.run, channel].add(item.seq)
-        return {key: sorted(set(range(max(found) + 1)) - found) for key, found in seen.items()}
+        return {key: sorted(set(range(1, max(found) + 1)) - found) for key, found in seen.items()}
 
     def wait_complete(self):
         """Wait until every number has come."""
