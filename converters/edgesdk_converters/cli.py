@@ -25,9 +25,9 @@ def convert(
     target: Annotated[list[str], typer.Option(help="Hardware profile; may be given several times.")],
     contract: Annotated[Path, typer.Option(help="TOML file of the contract.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the release.")],
-    evaluation: Annotated[Path | None, typer.Option(help=".npz that judges (x and, for accuracy, y).")] = None,
-    calibration: Annotated[Path | None, typer.Option(help=".npz whose ranges int8 recipes use (x).")] = None,
-    truth: Annotated[Path | None, typer.Option(help=".npz of labelled examples that travel with the model.")] = None,
+    evaluation: Annotated[Path | None, typer.Option(help="Data that judges (for accuracy with labels).")] = None,
+    calibration: Annotated[Path | None, typer.Option(help="Data whose ranges int8 recipes use.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="Labelled examples that travel with the model.")] = None,
     recipe: Annotated[list[str] | None, typer.Option(help="int8 (default), float, …; may be repeated.")] = None,
     artifact_format: Annotated[
         list[str] | None, typer.Option("--format", help="tflite or onnx; may be repeated. Default: all possible.")
@@ -50,7 +50,7 @@ def convert(
     """Convert a trained model for targets, judge every artifact in its own runtime, and pack a release folder.
 
     An artifact that is worse than its float source is refused with the cause (exit 4), and so is data that cannot judge
-    (exit 2). A killed conversion goes on where it was; a repeated one is instant.
+    (exit 2). Data is .npz, .npy, .csv, a folder of pictures by class, or module:function. A killed conversion goes on where it was; a repeated one is instant.
     """
     words: dict[str, Any] = {
         "evaluation": evaluation,

@@ -13,7 +13,9 @@ from edgesdk.errors import ConfigError
 from edgesdk.runtime import installed
 from edgesdk.targets.profiles import load_profile
 from edgesdk_converters import MAX_DROP
+from edgesdk_converters.cache import default_cache_dir
 from edgesdk_converters.data import DataSet, check_overlap, check_values, file_sha256, open_data
+from edgesdk_converters.inputs import as_npz
 from edgesdk_converters.plan import Plan, Wanted, build_plan
 from edgesdk_converters.recipes import Format, find_recipe
 from edgesdk_converters.sources import Source, open_source
@@ -32,7 +34,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         out: Folder of the release; it must not exist unless `force`.
         evaluation: Data that judges; with labels for accuracy, without for agreement with the float source.
         calibration: Data whose ranges int8 recipes use; none of it may be in `evaluation` or `truth`.
-        truth: Labelled data that travels in the bundle and judges this release and its successors on devices.
+        truth: Labelled data that travels in the bundle and judges this release and its successors on devices. Each
+            of the three is what `inputs.as_npz` takes.
         recipes: Names of recipes.
         formats: Artifact formats, preferred first; empty: all that the sources give.
         max_drop: Largest loss against the float source that the gate allows, as a fraction (0.01 is one point);
@@ -179,9 +182,9 @@ def _formats(sources: dict[str, Source]) -> tuple[Format, ...]:
 
 def _data(request: Request, contract: Contract) -> dict[str, DataSet]:
     given = {"calibration": request.calibration, "evaluation": request.evaluation, "truth": request.truth}
-    data = {
-        name: open_data(path, contract, labelled=name == "truth") for name, path in given.items() if path is not None
-    }
+    made = (request.cache_dir or default_cache_dir()) / "data"
+    files = {name: as_npz(path, contract, made) for name, path in given.items() if path is not None}
+    data = {name: open_data(path, contract, labelled=name == "truth") for name, path in files.items()}
     doctored = {"calibration"} if request.doctor else set[str]()
     rows = {name: check_values(opened, values=name not in doctored) for name, opened in data.items()}
     for judge in {"evaluation", "truth"} & set(data):

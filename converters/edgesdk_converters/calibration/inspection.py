@@ -10,9 +10,11 @@ from typing import Any
 import msgspec
 
 from edgesdk.contract import Contract
+from edgesdk_converters.cache import default_cache_dir
 from edgesdk_converters.calibration.doctor import examine
 from edgesdk_converters.calibration.statistics import SetStatistics, TensorStatistics, collect
 from edgesdk_converters.data import DataSet, open_data
+from edgesdk_converters.inputs import as_npz
 
 SHOWN_CHANNELS = 16
 
@@ -21,11 +23,13 @@ def inspect(path: Path, contract: Contract, against: Path | None = None) -> dict
     """Read a data file once, and examine it as calibration data, beside evaluation data if that is given.
 
     Raises:
-        ConfigError: ``file-missing`` or ``data-invalid``.
+        ConfigError: ``file-missing``, ``data-invalid`` or ``dependency-missing``.
     """
-    data = open_data(path, contract, labelled=False)
+    made = default_cache_dir() / "data"
+    data = open_data(as_npz(path, contract, made), contract, labelled=False)
     found = collect(data)
-    evaluation = collect(open_data(against, contract, labelled=False)) if against is not None else None
+    beside = as_npz(against, contract, made) if against is not None else None
+    evaluation = collect(open_data(beside, contract, labelled=False)) if beside is not None else None
     diagnosis = examine(found, contract, evaluation)
     return {
         "file": path.name,

@@ -1,0 +1,240 @@
+"""Data that is no `.npz` yet: `.npy`, CSV, a folder of pictures, a Python iterator. Each becomes an `.npz`, row by row.
+
+What is written is what the app would pass: nothing is resized, scaled or normalised here. Files are read once and kept
+by name, size and time; a Python function is called every time. The same rows give the same bytes.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import importlib
+import os
+import shutil
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesdk.contract import Contract, TensorSpec
+from edgesdk.errors import ConfigError
+from edgesdk.runtime.codec import numpy_dtype
+from edgesdk_converters.data import class_names, has_batch
+
+LABEL_COLUMNS = ("y", "label", "class")
+PICTURES = {".png", ".jpg", ".jpeg", ".bmp"}
+Row = tuple[Mapping[str, NDArray[Any]], "int | str | None"]
+
+
+def as_npz(given: Path, contract: Contract, folder: Path) -> Path:
+    """Return an `.npz` with the data of `given`, made in `folder` where it is none already.
+
+    Args:
+        given: ``.npz``, ``.npy``, ``.csv``, a folder of pictures (one folder per class, or unlabelled), or
+            ``module:function``, which returns an iterable of arrays, ``(array, label)`` or ``(dict, label)``.
+        contract: Shapes, dtypes, labels.
+        folder: Where made files are kept.
+
+    Raises:
+        ConfigError: ``file-missing``, ``data-invalid`` or ``dependency-missing``.
+    """
+    if given.suffix == ".npz":
+        return given
+    rows: Iterator[Row]
+    if given.is_dir():
+        rows = _pictures(given, _only_input(given, contract))
+    elif given.is_file() and given.suffix in {".npy", ".csv"}:
+        read = _array if given.suffix == ".npy" else _table
+        rows = read(given, _only_input(given, contract))
+    elif ":" in given.name and not given.exists():
+        rows = _iterated(str(given), contract)
+    elif given.exists():
+        known = ".npz, .npy, .csv, a folder of pictures, or module:function"
+        raise ConfigError("data-invalid", f"{given} is data of no known kind", hint=f"Give {known}.")
+    else:
+        raise ConfigError("file-missing", f"no data file {given}")
+    return _write(given, rows, contract, folder)
+
+
+def _only_input(given: Path, contract: Contract) -> TensorSpec:
+    if len(contract.inputs) != 1:
+        raise ConfigError("data-invalid", f"{given} can feed one input, and the contract has {len(contract.inputs)}")
+    return contract.inputs[0]
+
+
+def _array(path: Path, spec: TensorSpec) -> Iterator[Row]:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ConfigError("data-invalid", f"{path} is no readable .npy file: {error}") from error
+    for sample in array:
+        yield {spec.name: sample}, None
+
+
+def _table(path: Path, spec: TensorSpec) -> Iterator[Row]:
+    """Yield the rows of a CSV file with a header; a column `y`, `label` or `class` is the label."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        header = next(reader, [])
+        label = next((index for index, name in enumerate(header) if name.strip().lower() in LABEL_COLUMNS), None)
+        for number, cells in enumerate(reader):
+            values = [cell for index, cell in enumerate(cells) if index != label]
+            try:
+                sample = np.array(values, np.float64).reshape(_shape(spec))
+                yield {spec.name: sample}, None if label is None else cells[label].strip()
+            except (ValueError, IndexError) as error:
+                message = f"{path}: row {number}: expected {np.prod(_shape(spec))} numbers, got {error}"
+                raise ConfigError("data-invalid", message) from error
+
+
+def _pictures(folder: Path, spec: TensorSpec) -> Iterator[Row]:
+    try:
+        from PIL import Image  # noqa: PLC0415 - optional
+    except ImportError:
+        raise ConfigError("dependency-missing", "reading pictures needs Pillow, and it is not installed") from None
+    classes = sorted(entry for entry in folder.iterdir() if entry.is_dir())
+    files: list[tuple[Path, str | None]] = [(file, entry.name) for entry in classes for file in _picture_files(entry)]
+    for file, label in files or [(file, None) for file in _picture_files(folder)]:
+        try:
+            with Image.open(file) as picture:
+                pixels = np.asarray(picture.convert("L" if spec.colour == "GRAY" else "RGB"))
+        except OSError as error:
+            raise ConfigError("data-invalid", f"{file} is no readable picture: {error}") from error
+        yield {spec.name: _placed(file, pixels, spec)}, label
+
+
+def _picture_files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURES)
+
+
+def _placed(file: Path, pixels: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
+    """Give a picture [H, W] or [H, W, 3] the contract's colour order and layout; its size must fit already."""
+    shape, letters = _shape(spec), (spec.layout or "NHWC").removeprefix("N")
+    pixels = pixels[..., ::-1] if spec.colour == "BGR" else pixels
+    if pixels.ndim == 2 and len(shape) == 3:  # noqa: PLR2004 - grey, with an axis for its one channel
+        pixels = pixels[..., None]
+    if letters == "CHW":
+        pixels = pixels.transpose(2, 0, 1)
+    if pixels.shape != shape:
+        message = f"{file}: expected a picture of shape {shape}, got {pixels.shape}"
+        raise ConfigError("data-invalid", message, hint="Resize pictures as the app does; we do not guess how.")
+    return pixels
+
+
+def _iterated(given: str, contract: Contract) -> Iterator[Row]:
+    module, _, name = given.partition(":")
+    sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as `python -m` does
+    try:
+        function: Callable[[], Iterable[Any]] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError("file-missing", f"no data function {given}: {error}") from error
+    finally:
+        sys.path.pop(0)
+    for item in function():
+        inputs, label = item if isinstance(item, tuple) else (item, None)
+        if not isinstance(inputs, Mapping):
+            inputs = {_only_input(Path(given), contract).name: np.asarray(inputs)}
+        yield inputs, label
+
+
+def _write(given: Path, rows: Iterator[Row], contract: Contract, folder: Path) -> Path:
+    made = folder / _stamp(given, contract) / f"{given.stem or given.name}.npz"
+    if made.exists() and given.exists():
+        return made
+    made.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=made.parent) as scratch:
+        partial = Path(scratch) / "data.npz"
+        _pack(given, rows, contract, partial)
+        partial.replace(made)
+    return made
+
+
+def _stamp(given: Path, contract: Contract) -> str:
+    files = [given, *sorted(given.rglob("*"))] if given.is_dir() else [given]
+    states = [(str(file), *_state(file)) for file in files]
+    return hashlib.sha256(repr((states, contract.inputs, contract.labels)).encode()).hexdigest()[:24]
+
+
+def _state(file: Path) -> tuple[int, int]:
+    if not file.exists():
+        return 0, 0
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _pack(given: Path, rows: Iterator[Row], contract: Contract, path: Path) -> None:
+    """Write rows as they come; only labels are held in memory."""
+    count, labels = 0, list[int | str | None]()
+    names = [spec.name for spec in contract.inputs]
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        parts = [Path(scratch) / str(index) for index in range(len(names))]
+        files = [part.open("wb") for part in parts]
+        try:
+            for inputs, label in rows:
+                for spec, file in zip(contract.inputs, files, strict=True):
+                    file.write(_sample(given, count, inputs, spec).tobytes())
+                labels.append(label)
+                count += 1
+        finally:
+            for file in files:
+                file.close()
+        with zipfile.ZipFile(path, "w", allowZip64=True) as archive:
+            for spec, part in zip(contract.inputs, parts, strict=True):
+                _member(archive, spec.name, (count, *_shape(spec)), numpy_dtype(spec.dtype), part.open("rb"))
+            if any(label is not None for label in labels):
+                y = _indices(given, labels, class_names(contract))
+                with tempfile.TemporaryFile(dir=scratch) as column:
+                    column.write(y.tobytes())
+                    column.seek(0)
+                    _member(archive, "y", y.shape, y.dtype, column)
+
+
+def _member(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], raw: Any) -> None:
+    npy: Any = np.lib.format  # numpy has no types for it
+    header = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    with raw, archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+        npy.write_array_header_1_0(member, header)
+        shutil.copyfileobj(raw, member)
+
+
+def _sample(given: Path, row: int, inputs: Mapping[str, Any], spec: TensorSpec) -> NDArray[Any]:
+    if spec.name not in inputs:
+        raise ConfigError("data-invalid", f"{given}: row {row} has no input {spec.name!r}, only {', '.join(inputs)}")
+    value = np.asarray(inputs[spec.name])
+    if value.dtype.kind not in "fiub" or spec.dtype == "string":
+        raise ConfigError("data-invalid", f"{given}: row {row} of {spec.name!r}: expected numbers, got {value.dtype}")
+    shape = _shape(spec)
+    value = value[0] if value.shape == (1, *shape) else value
+    if value.shape != shape:
+        message = f"{given}: row {row} of {spec.name!r}: expected shape {shape}, got {value.shape}"
+        raise ConfigError("data-invalid", message)
+    stored: NDArray[Any] = np.ascontiguousarray(value, numpy_dtype(spec.dtype))
+    if stored.dtype.kind in "iu" and not np.array_equal(stored, value):
+        message = f"{given}: row {row} of {spec.name!r} holds values that are no {spec.dtype}"
+        raise ConfigError("data-invalid", message)
+    return stored
+
+
+def _shape(spec: TensorSpec) -> tuple[int, ...]:
+    sizes = spec.shape[1:] if has_batch(spec) else spec.shape
+    if any(isinstance(size, str) for size in sizes):
+        raise ConfigError("data-invalid", f"input {spec.name!r} has sizes that vary: give an .npz")
+    return tuple(size for size in sizes if isinstance(size, int))
+
+
+def _indices(given: Path, labels: list[int | str | None], names: tuple[str, ...]) -> NDArray[np.int64]:
+    known = {name: index for index, name in enumerate(names)}
+    found = []
+    for row, label in enumerate(labels):
+        text = str(label)
+        index = known.get(text, int(text) if text.lstrip("-").isdigit() else None)
+        if label is None or index is None or not 0 <= index < len(names):
+            expected = ", ".join(names) or "a class of the contract"
+            raise ConfigError("data-invalid", f"{given}: row {row} has label {label!r}, expected one of {expected}")
+        found.append(index)
+    return np.array(found, np.int64)

@@ -1,0 +1,130 @@
+"""Data that is no .npz: each kind becomes the same arrays, and bad rows are named."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from edgesdk_converters.data import open_data
+from edgesdk_converters.inputs import as_npz
+
+from edgesdk.contract import Contract, TensorSpec
+from edgesdk.errors import ConfigError
+
+
+def contract(**changes) -> Contract:
+    spec = {"name": "x", "shape": (1, 4), **changes}
+    return Contract(
+        version="1.0",
+        task="classification",
+        labels=("cat", "dog"),
+        inputs=(TensorSpec(**spec),),
+        outputs=(TensorSpec(name="scores", shape=(1, 2)),),
+    )
+
+
+def read(path: Path, made: Path, promised: Contract):
+    data = open_data(as_npz(path, promised, made), promised, labelled=False)
+    return np.concatenate([batch["x"] for batch in data.batches()]), data.labels
+
+
+def test_npy(tmp_path):
+    """An .npy is the rows as they are, without labels."""
+    x = np.arange(12, dtype=np.float64).reshape(3, 4)
+    np.save(tmp_path / "rows.npy", x)
+    found, labels = read(tmp_path / "rows.npy", tmp_path / "made", contract())
+    np.testing.assert_array_equal(found, x)
+    assert found.dtype == np.float32
+    assert labels is None
+
+
+def test_csv_with_labels_by_name(tmp_path):
+    """A column `label` is the label wherever it stands; the others are the values in order."""
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b,label,c,d\n1,2,dog,3,4\n5,6,cat,7,8.5\n")
+    found, labels = read(path, tmp_path / "made", contract())
+    np.testing.assert_array_equal(found, [[1, 2, 3, 4], [5, 6, 7, 8.5]])
+    assert labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a,b,c,d\n1,2,3\n", "row 0: expected 4 numbers"),
+        ("a,b,c,d\n1,2,3,4\n1,2,x,4\n", "row 1: expected 4 numbers"),
+        ("a,b,c,d,y\n1,2,3,4,bird\n", "row 0 has label 'bird', expected one of cat, dog"),
+    ],
+)
+def test_a_bad_row_is_named(tmp_path, text, words):
+    """The message names the row and what was expected; nothing is left behind."""
+    path = tmp_path / "rows.csv"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=words):
+        as_npz(path, contract(), tmp_path / "made")
+    assert not list((tmp_path / "made").rglob("*.npz"))
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("colour", ["RGB", "BGR"])
+def test_pictures_by_folder_get_the_contracts_layout_and_colours(tmp_path, layout, colour):
+    """The folder is the label; colours and axes are put as the contract says."""
+    image = pytest.importorskip("PIL.Image")
+    red = np.zeros((2, 3, 3), np.uint8)
+    red[..., 0] = 200
+    for label in ("cat", "dog"):
+        (tmp_path / "set" / label).mkdir(parents=True)
+        image.fromarray(red).save(tmp_path / "set" / label / "1.png")
+    shape = (1, 2, 3, 3) if layout == "NHWC" else (1, 3, 2, 3)
+    promised = contract(shape=shape, layout=layout, colour=colour, dtype="uint8")
+    found, labels = read(tmp_path / "set", tmp_path / "made", promised)
+    channels = np.moveaxis(found, 1 if layout == "NCHW" else -1, 0)
+    assert [int(channel.max()) for channel in channels] == ([200, 0, 0] if colour == "RGB" else [0, 0, 200])
+    assert found.dtype == np.uint8
+    assert labels.tolist() == [0, 1]
+
+
+def test_pictures_are_not_resized(tmp_path):
+    """A picture of another size is refused by name: only the app knows how it resizes."""
+    image = pytest.importorskip("PIL.Image")
+    image.fromarray(np.zeros((5, 5, 3), np.uint8)).save(tmp_path / "odd.png")
+    with pytest.raises(ConfigError, match=r"odd\.png: expected a picture of shape \(2, 3, 3\), got \(5, 5, 3\)"):
+        as_npz(tmp_path, contract(shape=(1, 2, 3, 3), dtype="uint8"), tmp_path / "made")
+
+
+def test_a_python_function(tmp_path, monkeypatch):
+    """`module:function` yields arrays, with or without the batch dimension, and labels by name or index."""
+    (tmp_path / "loader_of_rows.py").write_text(
+        "import numpy as np\ndef rows():\n    yield np.full(4, 1.0), 'dog'\n    yield {'x': np.full((1, 4), 2.0)}, 0\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    found, labels = read(Path("loader_of_rows:rows"), tmp_path / "made", contract())
+    np.testing.assert_array_equal(found, [[1] * 4, [2] * 4])
+    assert labels.tolist() == [1, 0]
+    sys.modules.pop("loader_of_rows")
+
+
+def test_the_same_rows_give_the_same_bytes_and_changed_files_are_read_again(tmp_path):
+    """A made file depends on the rows only, and a newer source is not mistaken for the old one."""
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b,c,d\n1,2,3,4\n")
+    first = as_npz(path, contract(), tmp_path / "one").read_bytes()
+    assert as_npz(path, contract(), tmp_path / "two").read_bytes() == first
+    path.write_text("a,b,c,d\n1,2,3,40\n")
+    assert as_npz(path, contract(), tmp_path / "one").read_bytes() != first
+
+
+def test_values_that_the_contracts_dtype_cannot_hold_are_refused(tmp_path):
+    """300 is no uint8: it is not wrapped around silently."""
+    np.save(tmp_path / "rows.npy", np.array([[1, 2, 3, 300]]))
+    with pytest.raises(ConfigError, match="row 0 of 'x' holds values that are no uint8"):
+        as_npz(tmp_path / "rows.npy", contract(dtype="uint8"), tmp_path / "made")
+
+
+@pytest.mark.parametrize(("name", "code"), [("missing.csv", "file-missing"), ("no_such_module:rows", "file-missing")])
+def test_what_is_not_there_is_said(tmp_path, name, code):
+    """A missing file and a missing function are told as such."""
+    with pytest.raises(ConfigError) as caught:
+        as_npz(Path(name), contract(), tmp_path)
+    assert caught.value.code == code
