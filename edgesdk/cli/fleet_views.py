@@ -143,17 +143,17 @@ def _reason(devices: list[str], model: str, reason: dict[str, Any]) -> list[str]
 
 
 def audit_table(entries: list[dict[str, Any]]) -> None:
-    """Show the audit log."""
-    table = _table("when (UTC)", "who", "did", "to", "details", folding="details")
+    """Show the audit log: a line for what was done, one below it for how."""
     for each in entries:
-        details = ", ".join(f"{key}={_detail(value)}" for key, value in each["details"].items() if value)
-        table.add_row(
-            moment(each["at"]), _plain(each["actor"]), each["action"], _plain(_short(each["subject"])), _plain(details)
-        )
-    _print(table)
+        subject, actor = _plain(_short(each["subject"])), _plain(each["actor"])
+        _say(f"{moment(each['at'])}  [bold]{each['action']:<18}[/]  {subject}  by {actor}")
+        if details := [f"{key}={_detail(key, value)}" for key, value in each["details"].items() if value]:
+            _say(f"  {_plain(', '.join(details))}")
 
 
-def _detail(value: Any) -> str:
+def _detail(key: str, value: Any) -> str:
+    if key == "expires_at":
+        return moment(value)
     return " ".join(str(each) for each in value) if isinstance(value, list) else str(value)
 
 

@@ -27,6 +27,7 @@ from edgesdk.trust.enrolment import EnrolRequest, EnrolResponse, Token, check_re
 
 SECRET_BYTES = 24
 MAX_HISTORY = 200
+WHERE_IDS = "Ids are in `edge fleet devices`; a new device comes in with `edge fleet token`."
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ def revoke(registry: Registry, device_id: str, *, actor: str) -> None:
     with registry.writing() as session:
         device = session.get(Device, device_id)
         if device is None:
-            raise TrustError("device-unknown", f"there is no device {device_id[:80]!r}")
+            raise TrustError("device-unknown", f"there is no device {device_id[:80]!r}", hint=WHERE_IDS)
         device.revoked_at, device.online = device.revoked_at or registry.now(), False
         certificates.revoke_all(registry, session, device_id)
         row = session.get(DesiredRow, device_id, with_for_update=True)
@@ -166,7 +167,7 @@ def describe(registry: Registry, device_id: str) -> dict[str, Any]:
     with registry.reading() as session:
         row = session.get(Device, device_id)
         if row is None:
-            raise TrustError("device-unknown", f"there is no device {device_id[:80]!r}")
+            raise TrustError("device-unknown", f"there is no device {device_id[:80]!r}", hint=WHERE_IDS)
         desired = session.get(DesiredRow, device_id)
         able = session.get(CapabilitiesRow, device_id)
         newest = select(StatementRow).where(StatementRow.device == device_id)

@@ -84,7 +84,7 @@ def answer_errors(app: FastAPI) -> None:
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        found = ConfigError("argument-invalid", f"{where}: {first['msg']}", hint="See /api/v1/docs of the hub.")
+        found = ConfigError("argument-invalid", f"{where}: {first['msg']}", hint="See /api/v1/openapi.json of the hub.")
         return JSONResponse({"error": found.to_dict()}, 422)
 
     @app.exception_handler(SQLAlchemyError)

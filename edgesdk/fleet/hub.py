@@ -51,6 +51,7 @@ class Options:
         host: Address to listen on; beyond loopback only with `tls`.
         port: TCP port of the API; 0: the one of last time, else a free one.
         broker: ``auto`` (Mosquitto where it is installed, else the dev broker), ``mosquitto``, ``devbroker`` or a URL.
+        broker_port: TCP port of the broker that the hub runs; 0: the one of last time, else a free one.
         tls: Serve HTTPS, and MQTT with client certificates, from the fleet's authority.
         public_host: Name under which devices reach this machine; the listening address when None.
         database: SQLAlchemy URL; SQLite in the folder when None.
@@ -63,6 +64,7 @@ class Options:
     host: str = "127.0.0.1"
     port: int = 0
     broker: str = "auto"
+    broker_port: int = 0
     tls: bool = False
     public_host: str | None = None
     database: str | None = None
@@ -188,7 +190,7 @@ class Hub:
             return _Broker(hub=asked, devices=asked), "external"
         if asked not in {"auto", "mosquitto", "devbroker"}:
             raise ConfigError("argument-invalid", f"--broker is auto, mosquitto, devbroker or a URL, got {asked!r}")
-        port = _kept(registry, "broker-port")
+        port = options.broker_port or _kept(registry, "broker-port")
         mosquitto = asked == "mosquitto" or options.tls or (asked == "auto" and find_mosquitto() is not None)
         port = self._start_mosquitto(port, gatekeeper) if mosquitto else self._start_devbroker(port)
         registry.set_meta("broker-port", str(port))

@@ -20,6 +20,7 @@ from edgesdk.errors import ConfigError, TrustError
 from edgesdk.fleet import plans
 from edgesdk.fleet import rollout as rules
 from edgesdk.fleet.desired import Desk
+from edgesdk.fleet.devices import WHERE_IDS
 from edgesdk.fleet.registry import Registry
 from edgesdk.fleet.releases import RepositoryView
 from edgesdk.fleet.rollout import ACTIVE, Decision, Gate, Progress, Rollout
@@ -236,7 +237,9 @@ class Operations:
         if devices is None:
             return rules.shuffled(enrolled, rollout_id)
         if unknown := [device for device in devices if device not in enrolled]:
-            raise TrustError("device-unknown", f"not enrolled in {self.fleet}, or revoked: {', '.join(unknown)}")
+            raise TrustError(
+                "device-unknown", f"not enrolled in {self.fleet}, or revoked: {', '.join(unknown)}", hint=WHERE_IDS
+            )
         return devices
 
     def _start(self, session: Session, plan: Rollout, actor: str, action: str) -> Rollout:

@@ -334,6 +334,24 @@ def enrol(site: Site) -> Iterator[Callable[..., SimDevice]]:
         device.disconnect()
 
 
+@pytest.fixture
+def simulated() -> Iterator[Callable[[HubFolder, Token, Behaviour], SimDevice]]:
+    """Enrol and connect a device that knows nothing but a token; it disconnects with the test."""
+    made: list[SimDevice] = []
+
+    def make(hub: HubFolder, token: Token, behave: Behaviour) -> SimDevice:
+        folder = hub.path.parent / f"device-{len(made)}"
+        request = msgspec.json.encode(make_request(token, folder, "cam"))
+        answer = httpx.post(f"{token.hub}/api/v1/enroll", content=request, trust_env=False, timeout=WAIT)
+        identity = msgspec.json.decode(answer.content, type=EnrolResponse)
+        made.append(SimDevice(folder, identity, behave, [hub.deployment_public]).connect())
+        return made[-1]
+
+    yield make
+    for device in made:
+        device.disconnect()
+
+
 def enrol_over_http(running: LiveHub, token: Token, folder: Path, name: str) -> EnrolResponse:
     """Send an enrolment request and return the answer."""
     request = make_request(token, folder, name)
