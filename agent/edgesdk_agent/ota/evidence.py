@@ -104,9 +104,9 @@ class EvidenceBook:
         """Take in one datagram; one that is older than what is known is ignored."""
         with self._lock:
             stream = self._stream(said)
-            if said.seq <= stream.seq:
+            if said.seq <= stream.seq or said.pid != stream.pid:  # a session never leaves its process
                 return
-            stream.seq, stream.pid = said.seq, said.pid
+            stream.seq = said.seq
             stream.origin = (said.backend, said.provider, said.sdk)
             if said.kind == "loading":
                 self._restart(stream, said)

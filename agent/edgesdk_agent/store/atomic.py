@@ -60,12 +60,24 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
 def write_synced(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Write a file and fsync it; the name is made durable by the caller (`fsync_folder`)."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    handle = _open_own(path, mode)
     with os.fdopen(handle, "wb") as file:
         os.fchmod(file.fileno(), mode)  # the umask of whoever starts the agent has no say in what apps can read
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _open_own(path: Path, mode: int) -> int:
+    """Open a file for writing; a link in its place is removed, never followed to somebody else's file."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags, mode)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+    path.unlink()
+    return os.open(path, flags, mode)
 
 
 def make_folder(folder: Path, *, mode: int = 0o755) -> None:

@@ -1,4 +1,4 @@
-"""A bounded part of `benchmarks/fuzz.py`: every parser of foreign bytes, with a seed that changes nothing between runs."""
+"""A bounded part of `benchmarks/fuzz.py`: every parser of foreign bytes, with a seed of its own, always the same."""
 
 from __future__ import annotations
 

@@ -190,3 +190,11 @@ def test_many_sessions_are_bounded_and_lose_no_telemetry() -> None:
         it.take(said("counters", 1, session=f"session-{number}", pid=GONE, calls=1))
     assert total(it) == MAX_STREAMS + 50
     assert len(it.save("m", G)) == MAX_STREAMS
+
+
+def test_a_session_stays_with_its_process() -> None:
+    """Another process that learnt a session's name cannot wash its counters clean."""
+    it, _ = book()
+    it.take(said("counters", 1, calls=10, nan=5))
+    it.take(said("counters", 99, calls=10_000, pid=GONE))
+    assert (it.heard("m", G).calls, it.heard("m", G).bad) == (10, 5)
