@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
@@ -357,13 +357,13 @@ def reachable(nodes: dict[int, Node], number: int = 0, path: str = "") -> Iterab
             yield from reachable(nodes, child, f"{path}{name}/")
 
 
-def digest(nodes: dict[int, Node]) -> str:
-    """Return a mark of what a reader of the whole folder would see."""
+def digest(nodes: dict[int, Node], known: Mapping[str, bytes] | None = None) -> str:
+    """Return a mark of what a reader of the whole folder would see; of `known` paths the contents are given."""
     total = hashlib.sha256()
     for path, number in reachable(nodes):
         node = nodes[number]
         kind = "folder" if node.names is not None else "file"
-        content = len(node.data).to_bytes(8) if node.volatile else _content(node.data)
+        content = known[path] if known and path in known else b"" if node.volatile else _content(node.data)
         total.update(f"{path}\0{kind}\0{node.mode:o}\0".encode() + content)
     return total.hexdigest()
 

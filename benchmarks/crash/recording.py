@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import pickle
+import sqlite3
+import tempfile
 from collections.abc import Collection
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
-from crash.filesystem import FileSystem, digest
+from crash.filesystem import FileSystem, Node, digest, reachable
 from crash.shim import Call
 
+DATABASE = ("state/state.db", "state/state.db-wal")
 PROMISES = (b'{"stated"', b'{"accepted"')
 
 
@@ -69,15 +75,45 @@ class Recording:
         """Return (call, outcome, its name) for every *different* thing that a power cut before a call can leave.
 
         `numbers`: before these calls only; None: before every one, and at the end.
-        Two are the same if a reader of the folder cannot tell them apart and the same was promised before them.
+        Two are the same if a reader of the folder, who opens `state.db` as a database, cannot tell them apart and the
+        same was promised before them.
         """
         found, seen = [], set()
         for at in sorted(numbers) if numbers is not None else range(1, len(self.durable) + 2):
             calls, system = self.before(at)
             promised = sum(call.op == "note" and call.data.startswith(PROMISES) for call in calls)
             for outcome, keep in enumerate(system.outcomes()):
-                mark = (promised, digest(system.after(keep)))
+                nodes = system.after(keep)
+                mark = (promised, digest(nodes, said_by_database(nodes)))
                 if mark not in seen:
                     seen.add(mark)
                     found.append((at, outcome, keep.name))
         return found
+
+
+def said_by_database(nodes: dict[int, Node]) -> dict[str, bytes]:
+    """Return what `state.db` says to who opens it, for the path of each of its files.
+
+    Most of what a power cut can tear of a write-ahead log nobody can tell apart: it ends at its first bad frame.
+    """
+    files = {path: nodes[number].data for path, number in reachable(nodes) if path in DATABASE}
+    if not files:
+        return {}
+    said = _said(files.get(DATABASE[0]), files.get(DATABASE[1]))
+    return dict.fromkeys(files, said)
+
+
+@lru_cache(maxsize=4096)
+def _said(main: bytes | None, log: bytes | None) -> bytes:
+    total = hashlib.sha256(b"-" if main is None else b"+")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, data in (("state.db", main), ("state.db-wal", log)):
+            if data is not None:
+                (Path(folder) / name).write_bytes(data)
+        try:
+            with closing(sqlite3.connect(Path(folder) / "state.db")) as db:
+                for line in (*db.execute("PRAGMA integrity_check"), *db.iterdump()):
+                    total.update(repr(line).encode())
+        except sqlite3.DatabaseError:  # damaged: then every byte counts
+            total.update(b"damaged" + (main or b"") + b"|" + (log or b""))
+    return total.digest()
