@@ -176,7 +176,7 @@ def _read(path: Path, *, required: bool) -> dict[str, Any]:
         if not required:
             return {}
         raise ConfigError("file-missing", f"there is no configuration file {path}") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError("config-invalid", f"{path} cannot be read as TOML: {error}") from error
 
 

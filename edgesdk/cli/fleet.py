@@ -249,7 +249,7 @@ def _read_policy(path: Path | None) -> _Plan:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError("file-missing", f"there is no policy file {path}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError("config-invalid", f"{path}: {error}") from error
     if unknown := sorted(set(found) - {"trial", "gate", "config"}):
         raise ConfigError("config-unknown-key", f"{path} has {', '.join(unknown)}; known: trial, gate, config")
