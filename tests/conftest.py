@@ -15,7 +15,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Skip what lacks a Debian package, by name; under CI a missing package is a failure instead."""
     del config
     programs = {"mosquitto": shutil.which("mosquitto", path=os.environ.get("PATH", "") + os.pathsep + "/usr/sbin")}
+    postgresql = shutil.which("postgres") or next(Path("/usr/lib/postgresql").glob("*/bin/postgres"), None)
     for item in items:
+        if item.get_closest_marker("postgresql") and not postgresql:  # optional, under CI too
+            item.add_marker(pytest.mark.skip(reason="the Debian package postgresql is not installed"))
         for name, found in programs.items():
             if item.get_closest_marker(name) and not found and not os.environ.get("CI"):
                 item.add_marker(pytest.mark.skip(reason=f"the Debian package {name} is not installed"))

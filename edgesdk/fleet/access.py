@@ -51,6 +51,21 @@ def create_api_token(registry: Registry, name: str, role: Role, *, actor: str) -
     return token_id, text
 
 
+def adopt_first_token(registry: Registry, text: str) -> None:
+    """Let the folder's first token open a database that knows no token yet, for example a new PostgreSQL one."""
+    with registry.writing() as session:
+        if session.scalars(select(ApiToken.id).limit(1)).first() is None:
+            row = ApiToken(
+                id=secrets.token_hex(8),
+                name="admin",
+                sha256=sha256_hex(text.encode()),
+                role="admin",
+                created_at=registry.now(),
+            )
+            session.add(row)
+            registry.audit(session, "edge hub start", "api-token.adopt", row.id, role="admin")
+
+
 def revoke_api_token(registry: Registry, token_id: str, *, actor: str) -> None:
     """Take an API token's rights away.
 

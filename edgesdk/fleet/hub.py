@@ -22,6 +22,7 @@ from edgesdk.clock import Clock, SystemClock
 from edgesdk.durable import make_folder, write_atomic
 from edgesdk.errors import ConfigError
 from edgesdk.fleet import children
+from edgesdk.fleet.access import adopt_first_token
 from edgesdk.fleet.api import Services, create_app
 from edgesdk.fleet.broker import find_mosquitto, start_mosquitto
 from edgesdk.fleet.controller import Controller, broker_link
@@ -122,6 +123,8 @@ class Hub:
         children.end_left_behind(folder.path / "broker")
         registry = Registry(options.database or folder.path / "hub.db", clock=self._clock)
         self._stack.callback(registry.close)
+        if options.database is not None:
+            adopt_first_token(registry, folder.admin_token())
         authority, signer = folder.authority(options.passphrase), folder.signer(options.passphrase)
         repository = RepositoryView(options.repo, root_sha256=folder.pin_root(options.repo), clock=self._clock)
         repository.root_bytes()

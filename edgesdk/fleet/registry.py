@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, create_engine, event, insert, select
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from edgesdk.clock import Clock, SystemClock
@@ -18,6 +18,7 @@ from edgesdk.errors import ConfigError
 from edgesdk.fleet.tables import SCHEMA_VERSION, Audit, Base, Meta, Rejection
 
 BUSY_MS = 30_000
+_TABLES_LOCK = 0x65646765  # "edge": the advisory lock's number
 
 
 def unix_ms(clock: Clock) -> int:
@@ -44,7 +45,7 @@ class Registry:
             if make_url(address).get_backend_name() == "sqlite":
                 event.listen(self._engine, "connect", _prepare_sqlite)
                 event.listen(self._engine, "begin", _begin_sqlite)
-            Base.metadata.create_all(self._engine)
+            self._make_tables()
         except SQLAlchemyError as error:
             shown = make_url(address).render_as_string(hide_password=True)
             raise ConfigError("config-invalid", f"the hub's database {shown} cannot be opened: {error}") from error
@@ -88,6 +89,12 @@ class Registry:
 
     def reject(self, device: str, code: str) -> None:
         """Count a rejected message; `device` must be one of ours or empty, so that strangers cannot fill the table."""
+        try:
+            self._count(device, code)
+        except IntegrityError:  # another hub counted the first one at the same time; now there is a row to lock
+            self._count(device, code)
+
+    def _count(self, device: str, code: str) -> None:
         with self.writing() as session:
             row = session.get(Rejection, (device, code), with_for_update=True)
             if row is None:
@@ -100,11 +107,18 @@ class Registry:
         """Close all connections."""
         self._engine.dispose()
 
+    def _make_tables(self) -> None:
+        """Make what is missing; hubs that start together on one PostgreSQL do it one after the other."""
+        with self._engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_TABLES_LOCK})")
+            Base.metadata.create_all(connection)
+            if connection.scalar(select(Meta.value).where(Meta.key == "schema")) is None:
+                connection.execute(insert(Meta).values(key="schema", value=str(SCHEMA_VERSION)))
+
     def _check_version(self) -> None:
-        found = self.meta("schema")
-        if found is None:
-            self.set_meta("schema", str(SCHEMA_VERSION))
-        elif int(found) > SCHEMA_VERSION:
+        found = self.meta("schema") or "0"
+        if int(found) > SCHEMA_VERSION:
             raise ConfigError(
                 "config-invalid",
                 f"the hub's database has schema {found}, this version knows {SCHEMA_VERSION}",
