@@ -30,7 +30,7 @@ def main() -> int:
         for name, recording in recordings.items():
             print(f"{name}: {len(recording.durable)} durable calls", flush=True)
             histories += islice(singles(name, recording), arguments.seed % arguments.every, None, arguments.every)
-        random.Random(arguments.seed).shuffle(histories)  # noqa: S311 - so that an early end leaves no blind spot
+        random.Random(arguments.seed).shuffle(histories)
         planned = {history.key for history in histories}
         deadline = time.monotonic() + arguments.minutes * 60 if arguments.minutes else None
         broken = len(explore(workers, histories, results, deadline=deadline, say=_say))

@@ -56,7 +56,7 @@ def singles(scenario: str, recording: Recording, numbers: Collection[int] | None
 
 def pairs(recordings: Mapping[str, Recording], count: int, seed: int) -> Iterator[History]:
     """Yield `count` pairs, the same for the same seed and recordings; a cut may be a kill."""
-    draw = random.Random(seed)  # noqa: S311 - a sample, no secret
+    draw = random.Random(seed)
     names = sorted(recordings)
     for _ in range(count):
         name = draw.choices(names, [len(recordings[each].durable) for each in names])[0]
