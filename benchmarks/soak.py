@@ -10,6 +10,7 @@ is what the device serves, a bad one is not, and what serves is whole.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import random
 import signal
@@ -27,6 +28,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import planted_faults
 from planted.releases import FAULTS, MODEL, Recipe, good_recipe
 
+from edgesdk.bundle.decode import decode_manifest
+from edgesdk.bundle.layout import MANIFEST_NAME
 from edgesdk.demo.processes import Programs
 from edgesdk.demo.scene import Device, Scene, read_lines
 from edgesdk.errors import EdgeError
@@ -71,7 +74,7 @@ class Site(Scene):
         """Start the broker, the hub or the agent as it was started first."""
         address = f"mqtt://127.0.0.1:{self.ports['broker']}"
         if name == "broker":
-            arguments = ("devbroker", "run", "--port", str(self.ports["broker"]), "--open", "--json")
+            arguments = ("devbroker", "--port", str(self.ports["broker"]), "--open", "--json")
             self.programs.keep(name, *arguments, module="edgesdk")
         elif name == "hub":
             hub = ("hub", "start", str(self.folder / "hub"), "--repo", str(self.repo), "--port", str(self.ports["hub"]))
@@ -185,7 +188,7 @@ def follow(site: Site, rollout: str) -> str:
 
 
 def serving(device: Device) -> tuple[str, bool]:
-    """Return the release that the device serves, and whether its files are those of its bundle's manifest."""
+    """Return the release that the device serves, and whether every file is the one of its bundle's manifest."""
     slots: Slots | None = read_slots(device.store, MODEL)
     if slots is None or slots.serving is None or slots.serve != "good":
         return "", False
@@ -193,7 +196,10 @@ def serving(device: Device) -> tuple[str, bool]:
     record = decode_generation((folder / "generation.json").read_bytes(), where=str(folder))
     last = read_lines(device.calls)[-1:]
     answers = not last or not last[0].get("failed")
-    return record.release, answers and (folder / "manifest.json").is_file()
+    listed = decode_manifest((folder / MANIFEST_NAME).read_bytes()).files
+    return record.release, answers and all(
+        hashlib.sha256((folder / entry.path).read_bytes()).hexdigest() == entry.sha256 for entry in listed
+    )
 
 
 def _fault(name: str) -> Recipe:
