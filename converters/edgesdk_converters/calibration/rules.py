@@ -236,8 +236,7 @@ def leaks(data: SetStatistics, what: str = "these rows") -> Iterator[Finding]:
         known = np.unique(labels)
         if len(known) < 2 or len(labels) < rows_needed(COVERAGE, CONFIDENCE):  # noqa: PLR2004 - see `classes`
             continue
-        flat = tensor.sample.reshape(len(labels), -1)
-        place = _telling_value(flat, labels, known)
+        place = _telling_value(tensor.flat, labels, known)
         if place is not None:
             position = tuple(int(i) for i in np.unravel_index(place[0], tensor.sample.shape[1:]))
             yield Finding(

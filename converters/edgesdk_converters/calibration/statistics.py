@@ -59,6 +59,11 @@ class TensorStatistics:
     sample_rows: NDArray[np.int64]
 
     @property
+    def flat(self) -> Array:
+        """The sample as float32 [m, values of a row]."""
+        return self.sample.reshape(len(self.sample), math.prod(self.sample.shape[1:]))
+
+    @property
     def channels(self) -> int:
         """Number of channels."""
         return len(self.mean)

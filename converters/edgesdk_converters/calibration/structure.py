@@ -64,7 +64,7 @@ def noise(
     hold by chance. Without one: they must not be consistent with complete independence.
     """
     places = _places(other if other is not None else tensor)
-    rows = tensor.sample.reshape(len(tensor.sample), -1)
+    rows = tensor.flat
     if len(places) < LEAST_PLACES or len(rows) < LEAST_ROWS:
         unchecked.append(f"noise in {name!r}: it needs {LEAST_ROWS} rows of {LEAST_PLACES} values that vary")
         return
@@ -74,7 +74,7 @@ def noise(
         limit = chance
         what = "values of a row are independent of each other, as random numbers are"
     else:
-        table = other.sample.reshape(len(other.sample), -1)[:, places]
+        table = other.flat[:, places]
         expected = structure(table)
         if expected.strength * KEPT < 2 * quantile(alpha) * max(found.error, expected.error):
             unchecked.append(f"noise in {name!r}: the evaluation set's own values hardly depend on each other")
@@ -106,8 +106,8 @@ def _least_by_chance(table: NDArray[Any], rows: int, alpha: float) -> float:
 def _places(tensor: TensorStatistics) -> NDArray[np.int64]:
     """Choose evenly spaced values of a row that vary, and the next one of each along every axis."""
     shape = tensor.sample.shape[1:]
-    flat = tensor.sample.reshape(len(tensor.sample), -1)
-    if not flat.size:
+    flat = tensor.flat
+    if not flat.size or not shape:
         return np.zeros(0, np.int64)
     changes = np.count_nonzero(flat != np.median(flat, axis=0), axis=0)
     varies = changes >= max(2, len(flat) // 10)
