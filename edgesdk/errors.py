@@ -261,6 +261,7 @@ CODES: dict[str, CodeInfo] = {
             "key-threshold": ("Too few keys are at hand to sign this role.", "Bring the missing keys."),
             "token-invalid": ("The enrolment token is wrong, used, or expired.", "Make one: `edge fleet token`."),
             "possession": ("The proof of possession of a key does not verify.", "Enrol again with a new token."),
+            "rotation-replayed": ("This rotation of keys was used before.", "Run `edge-agent rotate-keys` again."),
             "device-unknown": ("The device is not enrolled here or is revoked.", "Enrol it with a new token."),
             "ca-mismatch": ("The hub's certificate authority is not the one in the token.", "Check the hub's address."),
         },

@@ -77,8 +77,7 @@ class Boots:
 
     def begin(self) -> End:
         """Return how the run before ended, and note that this one runs."""
-        text = self._state.get(KEY)
-        last = msgspec.json.decode(text, type=LastRun) if text else None
+        last = _decode(self._state.get(KEY))
         self._note(clean=False)
         return ended(last, self._now)
 
@@ -104,3 +103,10 @@ class Boots:
             return tuple(sorted(entry.name for entry in (self._root / "sys/fs/pstore").iterdir()))
         except OSError:
             return ()
+
+
+def _decode(text: str | None) -> LastRun | None:
+    try:
+        return msgspec.json.decode(text, type=LastRun) if text else None
+    except msgspec.DecodeError:  # of another version of the agent: nothing is known of its end
+        return None

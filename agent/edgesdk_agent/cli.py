@@ -73,6 +73,7 @@ def run(
     from edgesdk_agent.identity import load_identity  # noqa: PLC0415
     from edgesdk_agent.lock import only_agent  # noqa: PLC0415
     from edgesdk_agent.paths import Paths  # noqa: PLC0415
+    from edgesdk_agent.rotation import finish_rotation  # noqa: PLC0415
     from edgesdk_agent.supervisor import loaded_modules  # noqa: PLC0415
 
     settings = _settings(config, root)
@@ -82,6 +83,7 @@ def run(
     _configure_logging(settings.log_level, logs)
     paths.make()
     with only_agent(paths.lock):
+        finish_rotation(paths)
         supervisor = build(settings, paths, identity, logs)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: supervisor.stop())
@@ -116,10 +118,14 @@ def why(
     import msgspec  # noqa: PLC0415 - with the command
 
     from edgesdk_agent.paths import Paths  # noqa: PLC0415
-    from edgesdk_agent.report import read_facts  # noqa: PLC0415
+    from edgesdk_agent.report import ask_hub, read_facts  # noqa: PLC0415
     from edgesdk_agent.why import explain  # noqa: PLC0415
 
-    found = [explain(facts) for facts in read_facts(Paths(Path(_settings(config, root).root)), model)]
+    paths = Paths(Path(_settings(config, root).root))
+    facts = read_facts(paths, model)
+    if not facts or not facts[0].online:
+        facts = ask_hub(paths, facts)
+    found = [explain(each) for each in facts]
     nothing = "No model was deployed here yet.\nNext: Deploy a release with `edge fleet deploy`."
     text = "\n\n".join(f"{each.text}\nNext: {each.next or 'nothing.'}" for each in found)
     _print({"models": msgspec.to_builtins(found)}, text or nothing, as_json)
@@ -148,6 +154,17 @@ def import_(
     else:
         text += f"{found.state}; start the agent to test and try it"
     _print(msgspec.to_builtins(found), text, as_json)
+
+
+@app.command("rotate-keys")
+def rotate_keys(root: RootOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Change this device's TLS key and statement key, certified by the hub; stop the agent first."""
+    from edgesdk_agent.paths import Paths  # noqa: PLC0415 - with the command
+    from edgesdk_agent.rotation import rotate  # noqa: PLC0415 - loads cryptography
+
+    public = rotate(Paths(Path(_settings(config, root).root)))
+    text = f"new keys are in place, statement key {public[:16]}…; start the agent: the old ones end with its first word"
+    _print({"statement_public": public}, text, as_json)
 
 
 @app.command("systemd-unit")

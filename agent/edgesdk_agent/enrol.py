@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import ssl
-import urllib.error
-import urllib.request
 
 import msgspec
 
 from edgesdk.clock import Clock, rfc3339
-from edgesdk.errors import CODES, ConfigError, LinkError, TrustError, error_from_dict
+from edgesdk.errors import ConfigError, LinkError, TrustError
 from edgesdk.trust.ca import fingerprint
 from edgesdk.trust.enrolment import EnrolResponse, Token, check_response, make_request, parse_token
+from edgesdk_agent.hub import http
 from edgesdk_agent.identity import CA, CERTIFICATE, IDENTITY_SCHEMA, TRUSTED_ROOT, Identity
 from edgesdk_agent.lock import only_agent
 from edgesdk_agent.paths import Paths
 from edgesdk_agent.store.atomic import fsync_folder, write_atomic
 from edgesdk_agent.store.state import StateDb
 
-TIMEOUT_S = 30.0
-MAX_ANSWER = 1024 * 1024
 PRIVATE = 0o600
 
 
@@ -58,7 +54,7 @@ def enrol(paths: Paths, token_text: str, *, name: str, force: bool, clock: Clock
         fresh.mkdir(mode=0o700, exist_ok=True)
         request = make_request(token, fresh, name)
         context = _trusted_context(token)
-        answer = _http(f"{token.hub}/api/v1/enroll", context, body=msgspec.json.encode(request))
+        answer = http(f"{token.hub}/api/v1/enroll", context, body=msgspec.json.encode(request))
         try:
             response = msgspec.json.decode(answer, type=EnrolResponse)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -128,34 +124,7 @@ def _trusted_context(token: Token) -> ssl.SSLContext | None:
     unverified = ssl.create_default_context()
     unverified.check_hostname = False
     unverified.verify_mode = ssl.CERT_NONE
-    pem = _http(f"{token.hub}/api/v1/ca", unverified)
+    pem = http(f"{token.hub}/api/v1/ca", unverified)
     if fingerprint(pem) != token.ca_sha256:
         raise TrustError("ca-mismatch", "the hub's certificate authority is not the one that the token pins")
     return ssl.create_default_context(cadata=pem.decode("ascii"))
-
-
-def _http(url: str, context: ssl.SSLContext | None, *, body: bytes | None = None) -> bytes:
-    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})  # noqa: S310 - http(s) by the token's pattern
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=context) as response:  # noqa: S310 - as above
-            data: bytes = response.read(MAX_ANSWER + 1)
-    except urllib.error.HTTPError as error:
-        with error:
-            raise _refusal(error.code, error.read(MAX_ANSWER)) from None
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise LinkError("hub-unreachable", f"{url} cannot be reached: {reason}") from error
-    if len(data) > MAX_ANSWER:
-        raise LinkError("message-too-large", f"{url} answered more than {MAX_ANSWER} bytes")
-    return data
-
-
-def _refusal(status: int, body: bytes) -> Exception:
-    """Return the error that the hub named, if it is one of ours."""
-    try:
-        said = json.loads(body)["error"]
-        if said["code"] in CODES:
-            return error_from_dict({key: str(said[key]) for key in ("code", "message", "hint")})
-    except (ValueError, KeyError, TypeError):
-        pass
-    return LinkError("hub-refused", f"the hub answered {status}")

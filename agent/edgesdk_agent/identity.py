@@ -16,6 +16,8 @@ TLS_KEY = "tls.pem"
 CERTIFICATE = "device.pem"
 CA = "ca.pem"
 TRUSTED_ROOT = "root.json"
+MOVED_KEYS = (TLS_KEY, STATEMENT_KEY, CERTIFICATE)
+"""What a rotation changes. The certificate last: while it lies among the new keys, the rotation is to be finished."""
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

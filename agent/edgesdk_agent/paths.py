@@ -48,6 +48,11 @@ class Paths:
         return self.state / "keys"
 
     @property
+    def next_keys(self) -> Path:
+        """Keys that are being rotated to; the certificate is written last and moved last."""
+        return self.state / "keys.next"
+
+    @property
     def tuf(self) -> Path:
         """Trusted metadata of the update client."""
         return self.state / "tuf"

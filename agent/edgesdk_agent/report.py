@@ -9,6 +9,7 @@ import msgspec
 
 from edgesdk.errors import DeploymentError, EdgeError
 from edgesdk.generation import read_slots
+from edgesdk_agent.hub import standing
 from edgesdk_agent.identity import load_identity
 from edgesdk_agent.lock import is_running
 from edgesdk_agent.ota.status import ModelStatus
@@ -55,6 +56,12 @@ def read_facts(paths: Paths, model: str | None = None) -> list[Facts]:
     disk_free = Probes(paths.store).disk_free()
     names = [model] if model is not None else models
     return [_facts(found, name, disk_free) for name in names]
+
+
+def ask_hub(paths: Paths, facts: list[Facts]) -> list[Facts]:
+    """Add what the hub says this device's enrolment is worth, if it can be asked; it is, when the broker is not."""
+    worth = standing(load_identity(paths), paths)
+    return [msgspec.structs.replace(each, standing=worth) for each in facts]
 
 
 def _facts(found: dict[str, Any], model: str, disk_free: int | None) -> Facts:

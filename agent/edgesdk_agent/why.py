@@ -19,6 +19,11 @@ from edgesdk_agent.store.records import Quarantined
 SHORT = 12
 LOW_DISK_BYTES = 64 << 20
 WAITS_FOR = frozenset({"maintenance-window", "memory-low", "too-hot"})
+PUT_OUT = {
+    "revoked": "The hub has revoked this device",
+    "unknown": "The hub does not know this device's enrolment any more",
+}
+ENROL = "Ask the operator for a token (`edge fleet token`), then: edge-agent enroll TOKEN --force."
 START = "Start the agent: `systemctl start edge-agent`, or `edge-agent run`."
 CONNECT = "Nothing, if the device is meant to be offline; else check its network and the broker's address."
 
@@ -43,6 +48,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         serving: The generation that the slots file serves; None: none.
         quarantined: The quarantine of the generation that is asked for.
         disk_free: Bytes that the agent may still write; None: not known.
+        standing: What the hub says this enrolment is worth: enrolled, revoked or unknown; "": it was not asked.
     """
 
     model: str
@@ -56,6 +62,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     serving: str | None = None
     quarantined: Quarantined | None = None
     disk_free: int | None = None
+    standing: str = ""
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,6 +191,8 @@ def _retry(status: ModelStatus) -> str:
 
 
 def _surroundings(facts: Facts) -> Iterator[str]:
+    if facts.standing in PUT_OUT:
+        yield f"{PUT_OUT[facts.standing]}: nothing that it says counts, and it gets no releases."
     if not facts.running:
         yield "The agent does not run, so this is what it said last."
     elif not facts.online:
@@ -208,8 +217,8 @@ def _because(reason: Reason | None) -> str:
 def _next(facts: Facts) -> str:
     """Return the one thing to do: what the device lacks first, then the reason's cure."""
     status = facts.status
-    if not facts.running:
-        return START
+    if facts.standing in PUT_OUT or not facts.running:
+        return ENROL if facts.standing in PUT_OUT else START
     if status is not None and status.paused and status.state != "committed":
         return "Resume deployments at the hub."
     if status is None or (status.state == "idle" and status.release is not None):

@@ -22,6 +22,7 @@ from sqlalchemy import select
 from edgesdk.errors import ConfigError, EdgeError
 from edgesdk.fleet import devices, freshness, metrics
 from edgesdk.fleet.access import Role, create_api_token, revoke_api_token
+from edgesdk.fleet.api_keys import keys_router
 from edgesdk.fleet.api_paths import PREFIX
 from edgesdk.fleet.files import RepositoryFiles
 from edgesdk.fleet.freshness import Refresher
@@ -106,6 +107,8 @@ def create_app(services: Services) -> FastAPI:
     answer_errors(app)
     app.include_router(_public(services))
     app.include_router(_devices(services))
+    operations = services.operations
+    app.include_router(keys_router(operations.registry, services.authority, fleet=operations.fleet))
     app.include_router(_rollouts(services))
     app.include_router(_administration(services))
     app.mount("/repo", RepositoryFiles(services.operations.repository.folder), name="repository")

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from edgesdk.canonical import canonical_json, sha256_hex
 from edgesdk.errors import EdgeError, LinkError, TrustError
+from edgesdk.fleet import rotations
 from edgesdk.fleet.registry import Registry
 from edgesdk.fleet.tables import CapabilitiesRow, Device, Latest, StatementRow
 from edgesdk.protocol import topics
@@ -94,10 +95,10 @@ class Inbox:
         changed, refused = False, None
         for model, envelope in envelopes:
             try:
-                statement = read_statement(envelope, topic, device)
+                statement = self._read(envelope, topic, device)
                 if model is not None and statement.model != model:
                     raise TrustError("audience", f"a statement about {statement.model} was sent as one about {model}")
-                if self._is_known(statement):
+                if statement.counter <= device.counter and self._is_known(statement):
                     continue
                 with self._registry.writing() as session:
                     changed |= _store(session, statement, envelope, self._registry.now())
@@ -106,6 +107,19 @@ class Inbox:
         if refused is not None:
             raise refused
         return changed
+
+    def _read(self, envelope: Mapping[str, Any], topic: topics.Topic, device: Device) -> Statement:
+        """Read a statement; the first one signed by a key that the device rotated to makes that its key."""
+        try:
+            return read_statement(envelope, topic, device)
+        except TrustError as error:
+            fresh = rotations.pending_key(self._registry, device)
+            if fresh is None or error.code not in {"signature-invalid", "signature-missing"}:
+                raise
+            statement = read_statement(envelope, topic, device, public=fresh)
+            rotations.promote(self._registry, device.id, fresh)
+            device.statement_public = fresh
+            return statement
 
     def _is_known(self, statement: Statement) -> bool:
         """Tell without a write whether this very statement is kept already: most come twice."""
@@ -121,14 +135,18 @@ def _note_capabilities(session: Session, device: str, found: Capabilities, now: 
     session.merge(CapabilitiesRow(device=device, at=now, document=document))
 
 
-def read_statement(envelope: Mapping[str, Any], topic: topics.Topic, device: Device) -> Statement:
+def read_statement(
+    envelope: Mapping[str, Any], topic: topics.Topic, device: Device, *, public: str | None = None
+) -> Statement:
     """Verify one statement: signed by the device's registered key, about itself, in its current enrolment.
+
+    `public` takes the place of the registered key.
 
     Raises:
         TrustError: ``signature-…``, ``payload-type``, ``audience`` or ``device-unknown`` (an older enrolment).
         LinkError: ``message-invalid``.
     """
-    payload = verify_document(envelope, STATEMENT_TYPE, [public_key(device.statement_public)])
+    payload = verify_document(envelope, STATEMENT_TYPE, [public_key(public or device.statement_public)])
     statement = decode(payload, Statement)
     _require_sender(statement.device, statement.fleet, topic)
     if statement.enrolment != device.enrolment:
@@ -149,7 +167,8 @@ def _store(session: Session, statement: Statement, envelope: Mapping[str, Any], 
     """Store a verified statement once; returns whether it is new."""
     document = canonical_json(statement).decode()
     device = session.get_one(Device, statement.device, with_for_update=True)
-    if (known := session.scalars(_same(statement)).one_or_none()) is not None:
+    newest = statement.counter > device.counter  # then it cannot be there already
+    if not newest and (known := session.scalars(_same(statement)).one_or_none()) is not None:
         if known.document != document:
             raise TrustError("counter-contradicted", f"{device.id} signed two different statements {statement.counter}")
         return False
@@ -166,9 +185,9 @@ def _store(session: Session, statement: Statement, envelope: Mapping[str, Any], 
     )
     session.add(row)
     session.flush()
-    if statement.counter > device.counter:
+    if newest:
         device.counter, device.reported_serial = statement.counter, statement.serial
-    _note_latest(session, row)
+    _note_latest(session, row, newest=newest)
     return True
 
 
@@ -180,11 +199,13 @@ def _same(statement: Statement) -> Select[StatementRow]:
     )
 
 
-def _note_latest(session: Session, row: StatementRow) -> None:
+def _note_latest(session: Session, row: StatementRow, *, newest: bool) -> None:
     latest = session.get(Latest, (row.device, row.model))
     if latest is None:
         session.add(Latest(device=row.device, model=row.model, statement=row.id))
-        return
-    before = session.get_one(StatementRow, latest.statement)
-    if before.enrolment != row.enrolment or before.counter < row.counter:
+    elif newest or _is_later(row, session.get_one(StatementRow, latest.statement)):
         latest.statement = row.id
+
+
+def _is_later(row: StatementRow, before: StatementRow) -> bool:
+    return before.enrolment != row.enrolment or before.counter < row.counter

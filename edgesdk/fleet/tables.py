@@ -53,6 +53,18 @@ class Certificate(Base):
     revoked_at: Mapped[int | None] = mapped_column(BigInteger, default=None)
 
 
+class PendingKey(Base):
+    """The last rotation of a device's keys; until `seen` in use the new key counts beside the old one."""
+
+    __tablename__ = "pending_keys"
+    device: Mapped[str] = mapped_column(ForeignKey("devices.id"), primary_key=True)
+    enrolment: Mapped[str] = mapped_column(String(64))
+    number: Mapped[int] = mapped_column(BigInteger)
+    statement_public: Mapped[str] = mapped_column(String(64))
+    certificate_serial: Mapped[str] = mapped_column(String(64))
+    seen: Mapped[bool] = mapped_column(default=False)
+
+
 class CapabilitiesRow(Base):
     """What a device last said that it can do (`edgesdk.targets.matching.Capabilities`); not signed."""
 

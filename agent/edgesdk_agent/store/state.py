@@ -121,6 +121,10 @@ class StateDb:
         update = "UPDATE statement SET envelope = ? WHERE counter = ?"
         self._write([(update, (msgspec.json.encode(envelope), counter)) for counter, envelope in envelopes.items()])
 
+    def forget_envelopes(self) -> None:
+        """Have every statement that is kept signed again: the statement key has changed."""
+        self._write([("UPDATE statement SET envelope = NULL", ())])
+
     def unsent(self, limit: int = 64) -> list[tuple[StatementDraft, dict[str, Any]]]:
         """Return the oldest signed statements that no broker has confirmed, with their envelopes."""
         query = "SELECT draft, envelope FROM statement WHERE envelope NOT NULL AND sent = 0 ORDER BY counter LIMIT ?"

@@ -137,6 +137,18 @@ TABLE: list[tuple[str, Facts, list[str], str]] = [
         ["newest desired document is not in force: the repository expired [tuf-expired]."],
         CODES["tuf-expired"].cure,
     ),
+    (
+        "revoked",
+        facts(online=False, standing="revoked", status=status("committed")),
+        ["The hub has revoked this device: nothing that it says counts"],
+        "edge-agent enroll TOKEN --force",
+    ),
+    (
+        "of another enrolment",
+        facts(running=False, online=False, standing="unknown", status=status("committed")),
+        ["does not know this device's enrolment"],
+        "edge-agent enroll TOKEN --force",
+    ),
     ("clock", facts(clock="unproven", status=status("committed")), ["clock is not proven"], ""),
     ("disk", facts(disk_free=5 << 20, status=status("committed")), ["Only 5 MiB of disk"], ""),
 ]
