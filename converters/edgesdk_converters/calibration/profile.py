@@ -15,6 +15,7 @@ BINS = 16
 VECTOR_BINS = 64
 RIDGE = 0.2
 CLIP = 12.0
+LARGEST = 1e6
 _TINY = 1e-12
 
 
@@ -43,7 +44,7 @@ class Profiler:
         if self.channel is not None:
             shape[1 + self.channel] = -1
         with np.errstate(over="ignore"):
-            values = np.arcsinh(rows / self.scale.reshape(shape))
+            values = np.arcsinh(np.clip(rows / self.scale.reshape(shape), -LARGEST, LARGEST))
         parts: list[NDArray[Any]] = []
         axes = [axis for axis in range(1, values.ndim) if values.shape[axis] > 1]
         for axis in axes:

@@ -166,7 +166,8 @@ class Collector:
         self._check_range(found, flat, finite, first)
         if finite.any():
             self._moments(found, values[finite])
-            found.blank += int(np.count_nonzero(np.ptp(flat[finite], axis=1) == 0)) if flat.shape[1] > 1 else 0
+            same = (flat[finite] == flat[finite, :1]).all(axis=1)
+            found.blank += int(np.count_nonzero(same)) if flat.shape[1] > 1 else 0
         chosen = np.flatnonzero(finite & self._wanted[first : first + len(values)])
         self._parts.append(values[chosen])
         self._part_rows.append(first + chosen)
