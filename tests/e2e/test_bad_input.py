@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -241,23 +241,41 @@ def small_disk(tmp_path) -> Iterator[Path]:
 
 
 def test_full_disk(lab, small_disk):
-    """With the disk full a deployment fails for now, the good release serves on, and space given back ends it well."""
+    """With the disk full a deployment fails for now, the good release serves on, and space given back ends it well.
+
+    First there is room for what is small, so that the device can say it; then for nothing at all.
+    """
     device = lab.device("small", root=small_disk / "root")
     device.start()
     app = device.start_app()
     lab.roll_out("1.0.0", device)
-    free = shutil.disk_usage(small_disk).free
-    filler = small_disk / "filler"
-    filler.write_bytes(b"\0" * (free - 200_000))
-    rollout = lab.deploy("2.0.0", device)
-    assert not stated_reason(lab, device, "disk-full").get("permanent", False)
-    assert device.good_release() == "1.0.0"
-    filler.unlink()
+    with filled(small_disk, leave=1_200_000):
+        rollout = lab.deploy("2.0.0", device)
+        assert not stated_reason(lab, device, "disk-full").get("permanent", False)
+        assert device.good_release() == "1.0.0"
     lab.watch(rollout)
     app.wait_answer("2.0.0")
+    with filled(small_disk, leave=0):
+        rollout = lab.deploy("2.1.0", device)
+        device.agent.wait_line(r"not acted on.*\[disk-full\]")
+        assert device.good_release() == "2.0.0"
+    lab.watch(rollout)
+    app.wait_answer("2.1.0")
     assert app.failures() == []
-    app.program.stop()
+    app.program.end()
     device.agent.stop()
+
+
+@contextmanager
+def filled(folder: Path, *, leave: int) -> Iterator[None]:
+    """Fill a file system for a while."""
+    filler = folder / "filler"
+    with filler.open("wb") as file, suppress(OSError):
+        file.write(b"\0" * (shutil.disk_usage(folder).free - leave))
+    try:
+        yield
+    finally:
+        filler.unlink()
 
 
 def test_disk_budget(lab):

@@ -44,6 +44,10 @@ class Listener:
         self._subscription.close()
         self._thread.join(PATIENCE_S)
 
+    def runs(self):
+        """The runs of the agent that telemetry came from, in the order in which it came."""
+        return list(dict.fromkeys(record.run for record in self.records))
+
     def missing(self):
         """What is missing below the highest number that came; each run counts from 1 on each channel."""
         seen = defaultdict(set)
@@ -105,13 +109,14 @@ def test_agent_away_for_a_while(site):
     app.wait_answer("1.0.0")
     device.configure(link='broker = "mqtt://127.0.0.1:9"')
     device.start()
-    offline = device.look()["agent"]["run"]
     wait_for(lambda: device.look()["agent"]["outbox"]["waiting"] >= 3, "stored telemetry")
     assert not device.look()["agent"]["online"]
     device.agent.kill()
     device.configure()
     device.start()
-    wait_for(lambda: {record.run for record in listener.records} > {first, offline}, "the telemetry of all three runs")
+    runs = wait_for(lambda: len(runs := listener.runs()) == 3 and runs, "the telemetry of all three runs")
+    assert runs[0] == first
+    offline = runs[1]
     listener.wait_complete()
     stored = [record for record in listener.records if record.run == offline]
     assert stored
