@@ -17,6 +17,7 @@ import numpy as np
 from edgesdk_agent.config import load_config
 
 from edgesdk.bundle.decode import decode_manifest, decode_release, encode_manifest, encode_release
+from edgesdk.bundle.export import open_export, write_export
 from edgesdk.bundle.golden import parity_files, read_npy, truth_files, write_npy
 from edgesdk.bundle.manifest import (
     BUNDLE_SCHEMA,
@@ -164,12 +165,23 @@ def _bundles(folder: Path) -> tuple[Target, ...]:
         with open_bundle(f"/proc/self/fd/{handle}") as opened:
             opened.verify()
 
+    def read_export(data: bytes) -> None:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, data, 0)
+        with open_export(f"/proc/self/fd/{handle}") as opened:
+            opened.verify()
+
+    carried = write_export(
+        folder / "seed.export", {"metadata/1.root.json": b"{}", "targets/" + DIGEST: b"bytes", "desired.json": b"{}"},
+        model="wearable", release="1.0.0", variants=("onnx-int8",), device="d",
+    )  # fmt: skip
     arrays = (np.zeros((2, 3), np.float32), np.arange(5), np.array([True]), np.zeros((), np.int8))
     old = io.BytesIO()
     np.save(old, np.zeros((2, 2), "<f8"))
     return (
         Target(name="bundle", run=read_bundle, json=False, weight=2,
                seeds=tuple(each.path.read_bytes() for each in (made, small))),
+        Target(name="exported file", run=read_export, json=False, weight=2, seeds=(carried.path.read_bytes(),)),
         Target(name="manifest", run=decode_manifest, seeds=(encode_manifest(manifest),)),
         Target(name="release index", run=decode_release, seeds=(encode_release(index),)),
         Target(name="golden arrays", run=lambda data: read_npy(data, "fuzz"), json=False,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,8 +19,10 @@ sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
 import planted_faults
 from planted.releases import good_recipe
 
-PIECE = 24
-"""Characters of a key's text, or bytes of a key, that are a leak when they lie elsewhere."""
+PEM_LINE = 64
+MOST_OF_ED25519 = 60
+SECRET_AT = (16, 36)
+"""Where the 32 secret bytes begin in PKCS#8: of an Ed25519 key (48 bytes), of a P-256 key (138 bytes)."""
 
 
 @pytest.mark.slow
@@ -92,12 +93,12 @@ def key_pieces(folder: Path) -> Iterator[tuple[str, list[bytes]]]:
     """Yield, by the file it belongs in, how each private key could look elsewhere: its text, raw, hex and base64."""
     for path in private_files(folder):
         data = path.read_bytes()
-        lines = [line for line in re.split(rb"\n", data) if line and not line.startswith(b"-")]
         key = load_pem_private_key(data, None)
         der = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-        # The first bytes of PKCS#8 are the same for all keys of a kind; the secret is what follows.
-        secret = der[-32:] if len(der) < 60 else der[36 : 36 + 32]
+        start = SECRET_AT[len(der) > MOST_OF_ED25519]  # before it all keys of a kind are alike, after it is public
+        secret = der[start : start + 32]
+        text = base64.b64encode(der)[-(-start // 3) * 4 : PEM_LINE]
         yield (
             str(path.relative_to(folder)),
-            [lines[-1][-PIECE:], secret, secret.hex().encode(), base64.b64encode(secret)[:-4]],
+            [text, secret, secret.hex().encode(), base64.b64encode(secret)[:-4]],
         )
