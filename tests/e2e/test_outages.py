@@ -13,6 +13,7 @@ from collections import defaultdict
 import jsonschema
 import pytest
 import yaml
+from e2e_proxy import Proxy
 from e2e_world import PATIENCE_S, wait_for
 
 from edgesdk.fleet.broker import start_mosquitto
@@ -127,7 +128,7 @@ def test_agent_away_for_a_while(site):
 
 
 def test_hub_killed_in_a_rollout(site):
-    """The hub dies by SIGKILL while a device downloads from it: the next hub serves the rest and ends the rollout."""
+    """The hub dies by SIGKILL in a rollout: the next hub on its folder hears the device out and ends the rollout."""
     site.start_hub()
     device = site.device(download=SLOW_DOWNLOAD)
     device.start()
@@ -136,12 +137,35 @@ def test_hub_killed_in_a_rollout(site):
     rollout = site.deploy("2.0.0")
     _wait_received(device, 200_000)
     site.hub.kill()
-    device.agent.wait_line(r"wearable 2\.0\.0: failed \((download-cut|http-failed)")
-    app.wait_answer("1.0.0")
+    app.wait_answer_by_anyone()
     site.start_hub()
     site.watch(rollout)
     app.wait_answer("2.0.0")
     assert app.failures() == []
+
+
+def test_repository_gone_in_a_download(site):
+    """The line to the repository is cut in a bundle and stays so: what came is kept, and only the rest is fetched."""
+    said = site.start_hub("--broker", "devbroker")
+    proxy = Proxy(int(said["url"].rpartition(":")[2]))
+    device = site.device(link=f'repository = "http://127.0.0.1:{proxy.port}/repo/"')
+    device.start()
+    app = device.start_app()
+    proxy.cut_after(400_000)
+    rollout = site.deploy("1.0.0")
+    device.agent.wait_line(r"wearable 1\.0\.0: failed \((download-cut|http-failed)")
+    (partial,) = (path for path in (device.root / "state" / "downloads").iterdir() if path.suffix != ".json")
+    kept = partial.stat().st_size
+    assert (proxy.cut, 300_000 < kept < 400_000) == (1, True)
+    (bundle,) = (site.repo / "targets" / "models" / "wearable" / "1.0.0").glob("*tflite*.edge")
+    carried = proxy.carried
+    proxy.mend()
+    site.watch(rollout)
+    app.wait_answer("1.0.0")
+    rest = bundle.stat().st_size - kept
+    assert rest <= proxy.carried - carried < rest + 200_000  # the rest, and small metadata
+    assert app.failures() == []
+    proxy.close()
 
 
 def test_download_is_resumed_after_a_kill(site):
