@@ -114,7 +114,7 @@ class Holdings:
             keep |= {each for each in (slots.good, slots.previous, slots.trial) if each}
         anchors = [anchor for each in known if (anchor := anchor_of(each)) is not None]
         bundles = {each.choice.bundle.sha256 for each in under_way if each.choice}
-        bundles |= {each.sha256 for each in anchors if not (self._paths.staging / anchor_name(each)).is_dir()}
+        bundles |= {anchor.sha256 for each in under_way if (anchor := anchor_of(each)) is not None}
         bundles |= imported(self._paths.downloads)
         sweep(self._paths.staging, keep=keep | {anchor_name(anchor) for anchor in anchors})
         sweep(self._paths.downloads, keep=bundles | {f"{sha256}.json" for sha256 in bundles})

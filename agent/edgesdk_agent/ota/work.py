@@ -172,7 +172,10 @@ class Work:
         if not self._generations.has(journal.generation):
             raise DeploymentError("generation-missing", f"generation {journal.generation} is not in the store")
         anchor = anchor_of(journal)
-        if anchor is None or (self._paths.staging / anchor_name(anchor)).is_dir():
+        if anchor is None:
+            return Outcome(event="done")
+        if (self._paths.staging / anchor_name(anchor)).is_dir():
+            fsync_folder(self._paths.staging)  # whoever unpacked it may have been cut off before
             return Outcome(event="done")
         request = VerifyBundle(
             path=str(self._paths.downloads / anchor.sha256),
