@@ -54,12 +54,23 @@ class Target:
     url: str
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a client keeps what it verified, and where the repository is served."""
+
+    metadata: Path
+    targets: Path
+    metadata_url: str
+    targets_url: str
+
+
 class UpdateClient:
     """Verifies a repository.
 
     Args:
         state_dir: Folder for verified metadata and small targets; one process at a time.
         base_url: Where the repository is served; ``metadata/`` and ``targets/`` are below it.
+        places: All four places, where they are not below `state_dir` and `base_url`.
         trusted_root: Root metadata pinned at enrolment; newer roots are reached from it, step by signed step.
         now: The time at which expiry is judged: the caller's best knowledge, not necessarily the system's clock.
         fetcher: Network side; `HttpFetcher` when left out.
@@ -76,16 +87,18 @@ class UpdateClient:
         trusted_root: bytes,
         now: Callable[[], datetime],
         fetcher: FetcherInterface | None = None,
+        places: Places | None = None,
     ) -> None:
-        self._metadata = state_dir / METADATA
-        self._targets = state_dir / TARGETS
         self._url = base_url.rstrip("/")
+        self._places = places or Places(
+            state_dir / METADATA, state_dir / TARGETS, f"{self._url}/{METADATA}", f"{self._url}/{TARGETS}"
+        )
         self._root = trusted_root
         self._now = now
         self._fetcher = fetcher or HttpFetcher()
         with tuf_errors("the client's folder"):
-            make_folder(self._metadata, mode=0o700)
-            make_folder(self._targets, mode=0o700)
+            make_folder(self._places.metadata, mode=0o700)
+            make_folder(self._places.targets, mode=0o700)
         self._updater = self._new_updater(self._fetcher)
         self._refreshed = False
 
@@ -101,7 +114,7 @@ class UpdateClient:
             DeploymentError: ``disk-full``, ``store-corrupt``.
         """
         self._refreshed = False
-        self._updater = self._new_updater(_Local(self._metadata) if offline else self._fetcher)
+        self._updater = self._new_updater(_Local(self._places.metadata) if offline else self._fetcher)
         with tuf_errors(f"the repository {self._url}"):
             self._updater.refresh()
             self._make_durable()
@@ -119,7 +132,7 @@ class UpdateClient:
         sha256 = _sha256(found)
         folder, _, name = path.rpartition("/")
         prefixed = f"{folder}/{sha256}.{name}" if folder else f"{sha256}.{name}"
-        return Target(path, found.length, sha256, f"{self._url}/{TARGETS}/{quote(prefixed)}")
+        return Target(path, found.length, sha256, f"{self._places.targets_url}/{quote(prefixed)}")
 
     def read_target(self, path: str, max_bytes: int) -> bytes:
         """Return a small target's bytes, verified; they are fetched only once.
@@ -150,10 +163,10 @@ class UpdateClient:
     def _new_updater(self, fetcher: FetcherInterface) -> Updater:
         with tuf_errors("the pinned root"):
             updater = Updater(
-                metadata_dir=str(self._metadata),
-                metadata_base_url=f"{self._url}/{METADATA}/",
-                target_dir=str(self._targets),
-                target_base_url=f"{self._url}/{TARGETS}/",
+                metadata_dir=str(self._places.metadata),
+                metadata_base_url=f"{self._places.metadata_url}/",
+                target_dir=str(self._places.targets),
+                target_base_url=f"{self._places.targets_url}/",
                 fetcher=fetcher,
                 config=_LIMITS,
                 bootstrap=self._root,
@@ -163,9 +176,9 @@ class UpdateClient:
 
     def _make_durable(self) -> None:
         """Protection against rollback must outlive a power cut; python-tuf renames without fsync."""
-        for path in self._metadata.glob("*.json"):
+        for path in self._places.metadata.glob("*.json"):
             sync_file(path)
-        sync_folder(self._metadata)
+        sync_folder(self._places.metadata)
 
 
 class _Local(FetcherInterface):
