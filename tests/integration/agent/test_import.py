@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -225,3 +227,20 @@ def command(module: str, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", module, *words], capture_output=True, text=True, check=False, timeout=120
     )
+
+
+def test_the_agent_goes_on_where_the_import_ended(world: World, device: Paths) -> None:
+    """Without any network the agent tests what was imported and serves it on trial; `why` says so."""
+    take(export(world, desired=world.sign(world.desired(serial=10)), device="dev-1"), device)
+    words = [sys.executable, "-m", "edgesdk_agent", "run", "--root", str(device.root), "--json"]
+    environment = {**os.environ, "EDGE_AGENT_RUNTIME_PACKAGES": "onnxruntime"}
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as agent:
+        pause, waited = threading.Event(), 0.0
+        while (slots := read_slots(device.store, "tiny")) is None or slots.serve != "trial":
+            assert agent.poll() is None
+            assert waited < 90, "it is not on trial"
+            pause.wait(0.1)
+            waited += 0.1
+        agent.terminate()
+    said = json.loads(command("edgesdk_agent", "why", "tiny", "--root", str(device.root), "--json").stdout)
+    assert "tiny 1.0.0 on trial" in said["models"][0]["text"]
