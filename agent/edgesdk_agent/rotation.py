@@ -14,7 +14,6 @@ import msgspec
 
 from edgesdk.clock import SystemClock
 from edgesdk.errors import LinkError
-from edgesdk_agent.enrol import give_to_owner
 from edgesdk_agent.hub import fleet_context, http
 from edgesdk_agent.identity import CA, CERTIFICATE, MOVED_KEYS, load_identity
 from edgesdk_agent.lock import only_agent
@@ -36,6 +35,7 @@ def rotate(paths: Paths) -> str:
         LinkError: ``hub-unreachable``, ``hub-refused``, ``message-invalid``; the old keys are in force then.
     """
     from edgesdk.trust.rotation import RotationResponse, check_rotated, make_rotation  # noqa: PLC0415 - cryptography
+    from edgesdk_agent.enrol import give_to_owner  # noqa: PLC0415 - as above: the agent itself stays lean
 
     identity = load_identity(paths)
     with only_agent(paths.lock):
