@@ -15,8 +15,8 @@ from edgesdk_converters.calibration.statistics import TensorStatistics
 ANCHORS = 24
 LEAST_PLACES = 4
 LEAST_ROWS = 24
-KEPT = 0.25
-"""Calibration data must hold at least this part of the evaluation set's structure."""
+KEPT = 0.15
+"""Calibration data must hold at least this part of the evaluation set's structure; rows of one class hold more."""
 RESAMPLES = 24
 _FIX = "Give recordings of real inputs: ranges of random numbers are not those of data."
 
@@ -60,7 +60,7 @@ def noise(
 ) -> Iterator[Finding]:
     """Find rows whose values do not depend on each other, where real ones do.
 
-    With an evaluation set: they must hold a quarter of its structure, or as little as resamples of it of this size may
+    With an evaluation set: they must hold `KEPT` of its structure, or as little as resamples of it of this size may
     hold by chance. Without one: they must not be consistent with complete independence.
     """
     places = _places(other if other is not None else tensor)
@@ -76,7 +76,7 @@ def noise(
     else:
         table = other.flat[:, places]
         expected = structure(table)
-        if expected.strength * KEPT < 2 * quantile(alpha) * max(found.error, expected.error):
+        if expected.strength * KEPT < quantile(alpha) * max(found.error, expected.error):
             unchecked.append(f"noise in {name!r}: the evaluation set's own values hardly depend on each other")
             return
         limit = min(KEPT * expected.strength, _least_by_chance(table, len(rows), alpha))
