@@ -93,7 +93,9 @@ def test_inspect_says_what_it_read(data, words, spoilt, fault, status):
     file = data / "calibration.npz" if fault is None else spoilt(fault)
     arguments = ["data", "inspect", file, "--contract", words["contract"], "--against", data / "evaluation.npz"]
     code = "from edgesdk.cli.main import main; main()"
-    done = subprocess.run([sys.executable, "-c", code, *arguments, "--json"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments, "--json"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == status, done.stderr
     report = json.loads(done.stdout)
     assert report["rows"] == 99
