@@ -207,7 +207,7 @@ CODES: dict[str, CodeInfo] = {
             ),
             "latency-budget": (
                 "Calls take longer than the policy's latency budget, or than `max_slowdown` times the good release's.",
-                "Use a smaller model or a faster target, or allow it in the trial policy.",
+                "Use a smaller model or a faster target, or allow it: `edge fleet deploy --trial-max-slowdown`.",
             ),
             "memory-budget": ("The release exceeds its memory budget.", "Use a smaller model."),
             "memory-growth": (

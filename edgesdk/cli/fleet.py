@@ -61,6 +61,9 @@ def deploy(
     trial_max_seconds: Annotated[float | None, typer.Option(help="Deadline of the trial.")] = None,
     trial_min_calls: Annotated[int | None, typer.Option(help="Calls that the evidence must hold.")] = None,
     trial_slow_ms: Annotated[float | None, typer.Option(help="A call slower than this is slow.")] = None,
+    trial_max_slowdown: Annotated[
+        float | None, typer.Option(help="How many times the good release's time a call may take, in testing.")
+    ] = None,
     trial_on_thin_evidence: Annotated[str | None, typer.Option(help="hold, commit or rollback.")] = None,
     retry_quarantined: Annotated[
         bool, typer.Option("--retry-quarantined", help="Also where it failed before.")
@@ -83,6 +86,7 @@ def deploy(
         "max_seconds": trial_max_seconds,
         "min_calls": trial_min_calls,
         "slow_ms": trial_slow_ms,
+        "max_slowdown": trial_max_slowdown,
         "on_thin_evidence": trial_on_thin_evidence,
     }
     body = {
