@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from edgesdk_agent.paths import Paths
 from edgesdk_agent.report import read_status
@@ -99,25 +99,28 @@ class Program:
         lines: What it wrote on both streams so far, line by line.
     """
 
-    def __init__(self, module: str, *arguments: str | Path, nice: int = 0) -> None:
-        words = [sys.executable, "-m", module, *map(str, arguments)]
-        if nice:
-            words = ["nice", "-n", str(nice), *words]
+    def __init__(self, *words: str | Path) -> None:
         self.lines: list[str] = []
         self._ended = False
         self._condition = threading.Condition()
         self._deadly: re.Pattern[str] | None = None
         self._process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env=_environment(), start_new_session=True,
-        )  # fmt: skip
+            [str(word) for word in words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=_environment(),
+            start_new_session=True,
+        )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    @property
-    def pid(self) -> int:
-        """The process."""
-        return self._process.pid
+    @classmethod
+    def module(cls, name: str, *arguments: str | Path, nice: int = 0) -> Self:
+        """Run ``python -m NAME ARGUMENTS``."""
+        politely = ("nice", "-n", str(nice)) if nice else ()
+        return cls(*politely, sys.executable, "-m", name, *arguments)
 
     def _read(self) -> None:
         for line in self._process.stdout or ():
@@ -247,7 +250,7 @@ class Device:
 
     def start(self, *, nice: int = 0) -> Program:
         """Start the agent; it is ready when this returns."""
-        self.agent = Program("edgesdk_agent", "run", "--config", self.config, "--json", nice=nice)
+        self.agent = Program.module("edgesdk_agent", "run", "--config", self.config, "--json", nice=nice)
         self.site.running.append(self.agent)
         self.agent.wait_line(r'^\{"device"')
         return self.agent
@@ -284,7 +287,7 @@ class Device:
     def start_app(self, *, pause: float = 0.01) -> App:
         """Start an app on this device."""
         log = self.folder / "calls.jsonl"
-        program = Program(
+        program = Program.module(
             "edgesdk.demo.app", "--store", self.root / "store", "--recordings", self.site.recordings, "--log", log,
             "--pause", str(pause),
         )  # fmt: skip
@@ -331,15 +334,11 @@ class Site:
 
     def start_hub(self, *options: str) -> dict[str, Any]:
         """Start the hub; return what it says when it is ready."""
-        self.hub = Program("edgesdk", "hub", "start", self.hub_folder, "--repo", self.repo, "--json", *options)
+        self.hub = Program.module("edgesdk", "hub", "start", self.hub_folder, "--repo", self.repo, "--json", *options)
         self.running.append(self.hub)
         said: dict[str, Any] = json.loads(self.hub.wait_line(r'^\{"url"'))
         self.url, self.broker = said["url"], said["broker"]
         return said
-
-    def broker_pid(self) -> int:
-        """Return the process of the hub's Mosquitto."""
-        return int((self.hub_folder / "broker" / "pid").read_text().split()[0])
 
     def fleet(self, *arguments: str | Path) -> Done:
         """Run ``edge fleet ARGUMENTS``."""

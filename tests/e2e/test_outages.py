@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import subprocess
 import threading
 from collections import defaultdict
 
@@ -14,7 +12,7 @@ import jsonschema
 import pytest
 import yaml
 from e2e_proxy import Proxy
-from e2e_world import PATIENCE_S, wait_for
+from e2e_world import PATIENCE_S, Program, wait_for
 
 from edgesdk.fleet.broker import start_mosquitto
 from edgesdk.telemetry import subscribe
@@ -212,50 +210,55 @@ def test_mosquitto_sub_shows_what_is_documented(site, repository_root):
     said = site.start_hub("--broker", "mosquitto")
     port = said["broker"].rpartition(":")[2]
     topics = [word for channel in ("telemetry", "event") for word in ("-t", f"edge/v1/+/+/up/{channel}")]
-    with subprocess.Popen(
-        ["mosquitto_sub", "-V", "5", "-q", "1", "-p", port, "-u", "subscriber", "-d", "-v", *topics],
-        stdout=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
-        seen = []
-        granted = threading.Event()
-
-        def read():
-            for line in process.stdout:
-                if line.startswith("Subscribed"):
-                    granted.set()
-                elif line.startswith("edge/v1/"):
-                    seen.append(line)
-
-        reader = threading.Thread(target=read, daemon=True)
-        reader.start()
-        assert granted.wait(PATIENCE_S)
-        device = site.device()
-        device.start()
-        device.start_app()
-        site.roll_out("1.0.0")
-        wait_for(lambda: _committed(seen) and _counted(seen) > 20, "the commit and the calls in telemetry")
-        process.send_signal(signal.SIGINT)
-        reader.join(PATIENCE_S)
+    # it flushes what it was sent, but not that its subscription was granted
+    words = (
+        "stdbuf",
+        "-oL",
+        "mosquitto_sub",
+        "-V",
+        "5",
+        "-q",
+        "1",
+        "-p",
+        port,
+        "-u",
+        "subscriber",
+        "-d",
+        "-v",
+        *topics,
+    )
+    subscriber = Program(*words)
+    site.running.append(subscriber)
+    subscriber.wait_line("^Subscribed")
+    device = site.device()
+    device.start()
+    device.start_app()
+    site.roll_out("1.0.0")
+    wait_for(lambda: _committed(subscriber) and _counted(subscriber) > 20, "the commit and the calls in telemetry")
     components = yaml.safe_load((repository_root / "docs" / "asyncapi.yaml").read_text())["components"]
     checks = {
         channel: jsonschema.Draft202012Validator({"$ref": f"#/components/schemas/{name}", "components": components})
         for channel, name in (("telemetry", "Record"), ("event", "Event"))
     }
-    for topic, message in (line.split(" ", 1) for line in seen):
-        fleet, named, _, channel = topic.split("/")[2:]
-        checks[channel].validate(json.loads(message))
-        assert (fleet, named) == ("lab", device.id)
-    states = [message["state"] for message in _messages(seen, "event") if message.get("kind", "state") == "state"]
+    for channel, check in checks.items():
+        for message in _messages(subscriber, channel):
+            check.validate(message)
+            assert (message["fleet"], message["device"]) == ("lab", device.id)
+    stated = [message for message in _messages(subscriber, "event") if message.get("kind", "state") == "state"]
+    states = [message["state"] for message in stated]
     assert states == ["offered", "downloading", "verified", "staged", "testing", "trial", "committed"]
 
 
-def _messages(seen, channel):
-    return [json.loads(line.split(" ", 1)[1]) for line in list(seen) if line.split(" ", 1)[0].endswith(channel)]
+def _messages(subscriber, channel):
+    """What `mosquitto_sub -v` printed for a channel: ``TOPIC MESSAGE`` a line."""
+    lines = [line.split(" ", 1) for line in list(subscriber.lines) if line.startswith("edge/v1/")]
+    return [json.loads(message) for topic, message in lines if topic.endswith(f"/up/{channel}")]
 
 
-def _committed(seen):
-    return any(message.get("state") == "committed" for message in _messages(seen, "event"))
+def _committed(subscriber):
+    return any(message.get("state") == "committed" for message in _messages(subscriber, "event"))
 
 
-def _counted(seen):
-    return sum(model["calls"] for message in _messages(seen, "telemetry") for model in message.get("models", ()))
+def _counted(subscriber):
+    records = _messages(subscriber, "telemetry")
+    return sum(model["calls"] for record in records for model in record.get("models", ()))
