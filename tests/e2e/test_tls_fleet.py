@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 import pytest
-from e2e_world import MODEL, command, edge, wait_for
+from e2e_world import MODEL, command, edge
 from paho.mqtt import client as mqtt
 
 from edgesdk.trust.enrolment import parse_token
@@ -42,11 +42,11 @@ def test_fleet_over_tls(protected):
     assert revoked["revoked"]
     error = protected.fleet("deploy", MODEL, "2.0.0", "--devices", device.id).error
     assert error["code"] == "device-unknown"
-    heard = len(protected.hub.lines)
     before = protected.fleet("devices").json[0]["models"][MODEL]["counter"]
     device.agent.stop()
     device.start()
-    wait_for(lambda: any("device-unknown" in line for line in protected.hub.lines[heard:]), "the refusal")
+    device.agent.wait_line(r"\[link-(refused|tls|offline)\]")  # the broker knows the revocation list
+    assert not device.status()["agent"]["online"]
     assert protected.fleet("devices").json[0]["models"][MODEL]["counter"] == before
     app.wait_answer("1.0.0")
     assert app.failures() == []
