@@ -53,7 +53,10 @@ def enroll(
     hint = name or re.sub(r"[^A-Za-z0-9 ._-]", "-", socket.gethostname())[:64]
     identity = enrol(Paths(Path(settings.root)), text, name=hint, force=force, clock=SystemClock())
     shown = {"device": identity.device, "fleet": identity.fleet, "hub": identity.hub, "root": settings.root}
-    _print(shown, f"enrolled as {identity.device} in fleet {identity.fleet}; start the agent: edge-agent run", as_json)
+    where = f" --config {config}" if config else ""
+    where += f" --root {root}" if root else ""
+    text = f"enrolled as {identity.device} in fleet {identity.fleet}; start the agent: edge-agent run{where}"
+    _print(shown, text, as_json)
 
 
 @app.command()

@@ -141,7 +141,9 @@ class Operations:
                 state="running",
                 reason=f"rolls back {undone.release} ({undone.id})",
                 undoes=undone.id,
-                retry_quarantined=False,
+                # What was good before is not measured against the release that is fled, nor kept out by what that did.
+                policy=msgspec.structs.replace(older.policy, max_slowdown=None),
+                retry_quarantined=True,
                 prior={},
             )
             reason = f"rolled back to {plan.release} by {actor} ({rollout_id})"

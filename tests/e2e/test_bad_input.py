@@ -245,7 +245,7 @@ def test_full_disk(lab, small_disk):
 
     First there is room for what is small, so that the device can say it; then for nothing at all.
     """
-    device = lab.device("small", root=small_disk / "root")
+    device = lab.device("small", root=small_disk / "root", maintenance="disk_reserve_bytes = 0")
     device.start()
     app = device.start_app()
     lab.roll_out("1.0.0", device)

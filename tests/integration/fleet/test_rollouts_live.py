@@ -51,6 +51,7 @@ def test_rollback_returns_to_the_release_before(start_hub, enrol):
     second = hub.end(hub.deploy("2.0.0", [device])["id"])
     back = hub.end(hub.client.post("/rollback", {"model": "digits"})["id"])
     assert (back["state"], back["release"], back["undoes"]) == ("done", "1.0.0", second["id"])
+    assert back["policy"]["max_slowdown"] is None  # what was good is not timed against what is fled
     assert hub.client.rollout(second["id"])["state"] == "rolled_back"
     assert device.good["digits"] == "1.0.0"
 
