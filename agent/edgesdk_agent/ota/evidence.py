@@ -19,8 +19,6 @@ from edgesdk_agent.ota.intervals import Piece, difference
 
 MAX_STREAMS = 512
 LOADING_LIMIT_S = 60.0
-_APPS_OWN = frozenset({"contract-major"})
-"""Reasons for which an app does not load a release that say nothing about the release: it asked for another one."""
 
 
 class SavedStream(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -116,8 +114,6 @@ class EvidenceBook:
                 return
             stream.loading_since = None
             if said.kind == "load-failed":
-                if (said.reason or {}).get("code") in _APPS_OWN:
-                    return
                 self._load_failed[said.model, said.generation] = _reason(said.reason)
                 return
             stream.loaded = True

@@ -100,20 +100,10 @@ def test_crashes_are_counted_by_app() -> None:
 def test_load_failed_is_kept_with_its_reason() -> None:
     """The reason that an app gives reaches the verdict; a new trial forgets it."""
     it, _ = book()
-    it.take(msgspec.structs.replace(said("load-failed", 1), reason={"code": "artifact-unloadable"}))
-    assert it.heard("m", G).load_failed.code == "artifact-unloadable"
+    it.take(msgspec.structs.replace(said("load-failed", 1), reason={"code": "contract-major"}))
+    assert it.heard("m", G).load_failed.code == "contract-major"
     it.forget("m", G)
     assert it.heard("m", G).load_failed is None
-
-
-def test_an_app_that_asks_for_another_contract_says_nothing_about_the_release() -> None:
-    """One misconfigured app does not take a healthy trial from the others."""
-    it, _ = book()
-    it.take(said("loading", 1))
-    it.take(msgspec.structs.replace(said("load-failed", 2), reason={"code": "contract-major"}))
-    heard = it.heard("m", G)
-    assert heard.load_failed is None
-    assert heard.crashes == {}
 
 
 def test_restart_of_the_agent_neither_loses_nor_doubles() -> None:
