@@ -51,7 +51,11 @@ def load_identity(paths: Paths) -> Identity:
     try:
         found = msgspec.json.decode(paths.device.read_bytes(), type=Identity)
     except (FileNotFoundError, NotADirectoryError):
-        raise DeploymentError("not-enrolled", f"there is no identity in {paths.root}") from None
+        raise DeploymentError(
+            "not-enrolled",
+            f"there is no identity in {paths.root}",
+            hint=f"Run `edge-agent enroll TOKEN --root {paths.root}`, or name the folder it was enrolled in.",
+        ) from None
     except PermissionError as error:
         raise DeploymentError(
             "store-corrupt",

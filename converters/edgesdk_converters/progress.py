@@ -38,7 +38,7 @@ class TerminalProgress:
     def plan(self, plan: Plan, cached: set[str]) -> None:
         """Show what will be done, and what of it is at hand already."""
         made = ", ".join(variant.name for variant in plan.variants)
-        self._console.print(f"{len(plan.variants)} variants: {made}")
+        self._console.print(f"{len(plan.variants)} variant{'' if len(plan.variants) == 1 else 's'}: {made}")
         self._console.print(f"{len(plan.steps)} steps, {len(cached)} of them at hand")
 
     def begin(self, step: Step) -> isolation.Progress:

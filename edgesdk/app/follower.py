@@ -89,7 +89,10 @@ class Follower:
         """Return why nothing serves."""
         if (error := self._unreadable or next(iter(self._failed.values()), None)) is not None:
             return type(error)(error.code, error.message, hint=error.hint)
-        return ContractError("model-none-served", f"no generation of {self._model!r} is served in {self._store}")
+        inner = self._store / "store"
+        hint = f"The store is {inner}: the folder given is the agent's." if (inner / "models").is_dir() else None
+        message = f"no generation of {self._model!r} is served in {self._store}"
+        return ContractError("model-none-served", message, hint=hint)
 
     def look(self) -> None:
         """Do one round: read the slots, load and swap if they changed, free what is idle, report."""

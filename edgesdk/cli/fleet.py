@@ -271,16 +271,20 @@ def _started(client: HubClient, rollout: dict[str, Any], follow: bool, as_json: 
     if follow:
         _follow(client, rollout["id"], as_json)
         return
-    text = f"rollout {rollout['id']} of {rollout['model']} {rollout['release']} to {rollout['devices']} devices"
+    devices = f"{rollout['devices']} device{'' if rollout['devices'] == 1 else 's'}"
+    text = f"rollout {rollout['id']} of {rollout['model']} {rollout['release']} to {devices}"
     typer.echo(json.dumps(rollout) if as_json else f"{text}\nfollow it: edge fleet watch {rollout['id']}")
 
 
 def _follow(client: HubClient, rollout: str, as_json: bool) -> None:
-    from edgesdk.cli.fleet_views import rollout_table, watch_line  # noqa: PLC0415
+    from edgesdk.cli.fleet_views import rollout_table, trial_note, watch_line  # noqa: PLC0415
 
     last: dict[str, Any] = {}
+    note = ""
     for last in client.watch(rollout):
         typer.echo(json.dumps(last) if as_json else watch_line(last))
+        if not note and not as_json and (note := trial_note(last)):
+            typer.echo(note)
     if not as_json:
         rollout_table(last)
     if last["state"] != "done":

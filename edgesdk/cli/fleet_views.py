@@ -171,6 +171,15 @@ def watch_line(rollout: dict[str, Any]) -> str:
     return f"{line}; {printable(rollout['reason'])}" if rollout["reason"] else line
 
 
+def trial_note(rollout: dict[str, Any]) -> str:
+    """Say what a trial waits for, once a device is in one; empty before."""
+    if not any(device["state"] == "trial" for wave in rollout["waves"] for device in wave["devices"]):
+        return ""
+    policy = rollout["policy"]
+    needs = f"apps must make {policy['min_calls']} calls over at least {policy['min_seconds']:g} s"
+    return f"         a trial waits for evidence: {needs}; what one lacks: edge-agent why {rollout['model']} (there)"
+
+
 def _words(device: dict[str, Any]) -> str:
     """Say where one device stands: its own word, and why."""
     if not device["state"]:

@@ -15,7 +15,7 @@ from typing import Any
 import click
 import typer
 
-from edgesdk.errors import EdgeError
+from edgesdk.errors import ConfigError, EdgeError
 
 GROUP = "edgesdk.commands"
 SUMMARIES = {
@@ -92,6 +92,13 @@ def print_error(error: EdgeError, *, as_json: bool) -> None:
         print(f"  do:  {error.hint}", file=sys.stderr)  # noqa: T201 - the command's output
 
 
+def _usage_error(error: click.ClickException, name: str) -> EdgeError:
+    """Return what click has against a command line as one of our errors."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    asked = context.command_path if context is not None else name
+    return ConfigError("argument-invalid", error.format_message(), hint=f"See `{asked} --help`.")
+
+
 def run(command: click.Command, arguments: list[str], *, name: str) -> int:
     """Run a click command and return its exit code; every `EdgeError` is printed once.
 
@@ -103,8 +110,11 @@ def run(command: click.Command, arguments: list[str], *, name: str) -> int:
     except EdgeError as error:
         print_error(error, as_json="--json" in arguments)
         return error.exit_code
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        print_error(_usage_error(error, name), as_json="--json" in arguments)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)  # noqa: T201 - the command's output

@@ -61,8 +61,10 @@ def publish(
     as_json: JsonOption = False,
 ) -> None:
     """Publish a release. A published release never changes."""
+    from edgesdk.bundle.release import load_release  # noqa: PLC0415
     from edgesdk.trust.repository import publish_release  # noqa: PLC0415
 
+    load_release(release_dir)  # before anybody types a passphrase
     folders = _folders(repo, keys)
     done = publish_release(repo, folders, release_dir, passphrase=_passphrase(folders))
     _show(done, as_json, f"published {release_dir}" if done.changed else f"{release_dir} is published already")

@@ -360,7 +360,8 @@ def plan_waves(devices: Sequence[str], sizes: Sequence[str], gates: Sequence[Gat
     if len(gates) not in {1, len(sizes)}:
         raise ConfigError("argument-invalid", f"expected one gate or {len(sizes)} (one per wave), got {len(gates)}")
     ends = [_wave_end(size, len(devices)) for size in sizes]
-    if not ends or ends[-1] < len(devices) or any(a > b for a, b in pairwise(ends)):
+    shrinks = any(a > b for a, b in pairwise(ends)) or any(a > b for a, b in pairwise(_shares(sizes)))
+    if not ends or ends[-1] < len(devices) or shrinks:
         raise ConfigError(
             "argument-invalid",
             f"waves {', '.join(sizes) or '(none)'} do not grow to all {len(devices)} devices",
@@ -372,6 +373,11 @@ def plan_waves(devices: Sequence[str], sizes: Sequence[str], gates: Sequence[Gat
             waves.append(Wave(devices=tuple(devices[start:end]), gate=gates[number if len(gates) > 1 else 0]))
         start = max(start, end)
     return tuple(waves)
+
+
+def _shares(sizes: Sequence[str]) -> list[float]:
+    """Return the sizes that are shares: in a small fleet 10% and 5% are one device each, and still a mistake."""
+    return [float(size.strip().removesuffix("%")) for size in sizes if size.strip().endswith("%")]
 
 
 def _wave_end(size: str, total: int) -> int:

@@ -36,6 +36,7 @@ from edgesdk.errors import ConfigError, TrustError
 
 PASSPHRASE_VARIABLE = "EDGE_KEY_PASSPHRASE"  # noqa: S105 - the name of a variable
 ENCRYPTED_MARK = b"BEGIN ENCRYPTED PRIVATE KEY"
+MIN_PASSPHRASE = 8  # characters, of one that a person types for new keys
 MAX_KEY_FILE = 64 * 1024  # bytes
 
 # `$` alone lets a final newline pass, and one key could then have two key ids.
@@ -193,6 +194,9 @@ def ask_passphrase(*, confirm: bool = False) -> str:
     if not sys.stdin.isatty():
         raise TrustError("key-passphrase", f"{PASSPHRASE_VARIABLE} is not set and there is no terminal to ask at")
     typed = getpass.getpass("Passphrase of the private keys: ")
+    if confirm and 0 < len(typed) < MIN_PASSPHRASE:
+        message = f"the passphrase has {len(typed)} characters, expected at least {MIN_PASSPHRASE}"
+        raise TrustError("key-passphrase", message, hint="Use a few words: whoever has the file can guess without end.")
     if confirm and typed and getpass.getpass("Again: ") != typed:
         raise TrustError("key-passphrase", "the two passphrases differ", hint="Type the same one twice.")
     if not typed:

@@ -62,6 +62,14 @@ def test_nothing_served_is_a_clear_error(store: Path) -> None:
     assert caught.value.code == "model-none-served"
 
 
+def test_the_agents_folder_given_as_store_is_recognised(tmp_path: Path) -> None:
+    """The store lies in the agent's folder; an app that was given the outer one is told the inner one."""
+    (tmp_path / "store" / "models").mkdir(parents=True)
+    with pytest.raises(ContractError) as caught:
+        Model("tiny", store=tmp_path)
+    assert str(tmp_path / "store") in (caught.value.hint or "")
+
+
 def test_wait_s_waits_for_the_first_deployment(store: Path, serve: Serve) -> None:
     """An app may start before the device has the model."""
     started = threading.Timer(0.3, lambda: serve("1.0.0"))

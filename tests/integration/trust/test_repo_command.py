@@ -111,3 +111,11 @@ def test_mistakes_have_one_clear_error(tmp_path, monkeypatch, capsys, arguments,
     error = json.loads(capsys.readouterr().err.strip().splitlines()[-1])["error"]
     assert error["code"] == code
     assert error["hint"]
+
+
+def test_a_missing_release_is_named_before_a_passphrase_is_asked(edge, json_of):
+    """Nobody types a passphrase to learn that a folder is not there."""
+    json_of("repo", "init", "r", passphrase="a good one")
+    done = edge("repo", "publish", "nowhere", "--repo", "r")
+    assert done.returncode == 2
+    assert "[file-missing]" in done.stderr

@@ -47,6 +47,21 @@ def test_a_bug_of_ours_is_not_hidden() -> None:
         main.run(_command(ZeroDivisionError()), [], name="edge")
 
 
+@pytest.mark.parametrize("asked", [["--jsn"], ["--json", "--jsn"], ["more"]])
+def test_a_misspelt_command_line_is_an_error_like_every_other(
+    asked: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It has a code and a cure, as JSON where that was asked, and exit code 2."""
+    assert main.run(_command(ZeroDivisionError()), asked, name="edge") == 2
+    printed = capsys.readouterr().err
+    if "--json" in asked:
+        error = json.loads(printed)["error"]
+        assert (error["code"], error["hint"]) == ("argument-invalid", "See `edge --help`.")
+    else:
+        assert "[argument-invalid]" in printed.splitlines()[0]
+        assert printed.splitlines()[1] == "  do:  See `edge --help`."
+
+
 def test_help_imports_nothing_heavy() -> None:
     """`edge --help` lists the commands without importing one of them."""
     script = (

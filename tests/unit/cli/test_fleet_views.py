@@ -117,3 +117,13 @@ def test_json_is_the_api(capsys):
     """With --json nothing is shortened."""
     views.show({"a": 1}, True, print)
     assert json.loads(capsys.readouterr().out) == {"a": 1}
+
+
+def test_a_trial_says_what_it_waits_for():
+    """Once a device is in a trial, the operator reads which evidence it lacks and where to look; not before."""
+    found = rollout(["a", "b"]) | {"policy": {"min_calls": 200, "min_seconds": 60.0}}
+    assert views.trial_note(found) == ""
+    found["waves"][0]["devices"][1]["state"] = "trial"
+    note = views.trial_note(found)
+    assert "200 calls over at least 60 s" in note
+    assert "edge-agent why wearable" in note

@@ -2,6 +2,7 @@
 
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -142,3 +143,13 @@ def test_the_passphrase_comes_from_the_environment(monkeypatch):
         patch.setattr("sys.stdin", null)
         with pytest.raises(TrustError, match="key-passphrase"):
             ask_passphrase()
+
+
+def test_a_typed_passphrase_for_new_keys_is_long_enough(monkeypatch):
+    """Whoever steals the file can guess without end: two letters are refused where keys are made, not where used."""
+    monkeypatch.delenv("EDGE_KEY_PASSPHRASE", raising=False)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("getpass.getpass", lambda _prompt: "ab")
+    assert ask_passphrase() == "ab"
+    with pytest.raises(TrustError, match="key-passphrase"):
+        ask_passphrase(confirm=True)
