@@ -17,7 +17,7 @@ from edgesdk_converters import measure
 from edgesdk_converters.calibration import step as calibration
 from edgesdk_converters.isolation import Call
 from edgesdk_converters.passes import quantize_onnx, quantize_tflite
-from edgesdk_converters.recipes import Format, Recipe
+from edgesdk_converters.recipes import Format, OnnxStatic, Recipe
 from edgesdk_converters.sources import Source
 from edgesdk_converters.sources import keras as keras_source
 from edgesdk_converters.sources import onnx as onnx_source
@@ -116,7 +116,7 @@ class _Builder:
             (artifact_format, recipe)
             for recipe in self._wanted.recipes
             for artifact_format in self._wanted.formats
-            if _fits(target, artifact_format, recipe)
+            if recipe.makes(artifact_format) and _fits(target, artifact_format, recipe)
         ]
         if not fitting:
             asked = ", ".join(f"{r.name} {f}" for r in self._wanted.recipes for f in self._wanted.formats)
@@ -143,7 +143,7 @@ class _Builder:
             for package in packages
         }
         # Two products of 7-bit weights fit into 16 bits (2 * 255 * 64 < 2**15), so only 8-bit weights can saturate.
-        wide = artifact_format == "onnx" and recipe.onnx is not None and not recipe.onnx.reduce_range
+        wide = artifact_format == "onnx" and isinstance(recipe.onnx, OnnxStatic) and not recipe.onnx.reduce_range
         saturates = wide and "x86_64" in target.architectures
         return VariantPlan(
             name=f"{target.name}-{artifact_format}-{recipe.name}",
@@ -189,10 +189,10 @@ class _Builder:
         name = f"quantize {artifact_format} {recipe.name}"
         params: dict[str, Any] = {"contract": self._contract}
         if artifact_format == "tflite":
-            params["recipe"] = msgspec.to_builtins(recipe.tflite)
+            params["recipe"] = msgspec.to_builtins(recipe)
             return self._made("tflite", _step(name, quantize_tflite.quantize, inputs, params, quantize_tflite.TOOLS))
         opset, max_ir = self._ceiling
-        params |= {"recipe": msgspec.to_builtins(recipe.onnx), "max_opset": opset, "max_ir": max_ir}
+        params |= {"recipe": msgspec.to_builtins(recipe), "max_opset": opset, "max_ir": max_ir}
         return self._made("onnx", _step(name, quantize_onnx.quantize, inputs, params, quantize_onnx.TOOLS))
 
     def _examination(self, artifact_format: Format, float_file: Path | Ref) -> None:

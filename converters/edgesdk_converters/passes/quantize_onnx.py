@@ -17,7 +17,7 @@ from edgesdk.errors import ReleaseError
 from edgesdk.runtime import describe_artifact
 from edgesdk_converters.data import feeds, open_data
 from edgesdk_converters.isolation import Call, Progress
-from edgesdk_converters.recipes import OnnxInt8
+from edgesdk_converters.recipes import OnnxStatic, Recipe
 from edgesdk_converters.sources.onnx import check_opset, pin_ir
 
 TOOLS = ("onnxruntime", "onnx", "numpy")
@@ -29,7 +29,8 @@ def quantize(call: Call) -> dict[str, Any]:
     import onnx  # noqa: PLC0415 - only in the child
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static  # noqa: PLC0415
 
-    recipe = msgspec.convert(call.params["recipe"], OnnxInt8)
+    recipe = msgspec.convert(call.params["recipe"], Recipe).onnx
+    assert isinstance(recipe, OnnxStatic)
     path = call.out / "model.onnx"
     quantize_static(
         call.inputs["source"],

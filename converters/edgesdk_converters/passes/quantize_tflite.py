@@ -19,7 +19,7 @@ from edgesdk.errors import ConfigError, ReleaseError
 from edgesdk.runtime.backend import known_dtype
 from edgesdk_converters.data import BATCH, feeds, open_data
 from edgesdk_converters.isolation import Call
-from edgesdk_converters.recipes import TfliteInt8
+from edgesdk_converters.recipes import Recipe, TfliteStatic
 
 TOOLS = ("litert-quantizer", "ai-edge-litert", "numpy")
 
@@ -30,7 +30,7 @@ def quantize(call: Call) -> dict[str, Any]:
 
     content = call.inputs["source"].read_bytes()
     tool = quantizer.Quantizer(content)
-    for operation, granularity in _granularities(msgspec.convert(call.params["recipe"], TfliteInt8)):
+    for operation, granularity in _granularities(_options(call)):
         tool.add_static_config(".*", operation, 8, 8, weight_granularity=granularity)
     statistics = _calibrate(call, content, tool.get_quantization_recipe())
     result = tool.quantize(statistics, enable_progress_bar=False, enable_progress_report=False)
@@ -38,7 +38,13 @@ def quantize(call: Call) -> dict[str, Any]:
     return {"ranges": {name: _span(stats) for name, stats in statistics.items() if stats}}
 
 
-def _granularities(recipe: TfliteInt8) -> list[tuple[Any, Any]]:
+def _options(call: Call) -> TfliteStatic:
+    options = msgspec.convert(call.params["recipe"], Recipe).tflite
+    assert isinstance(options, TfliteStatic)
+    return options
+
+
+def _granularities(recipe: TfliteStatic) -> list[tuple[Any, Any]]:
     from litert_quantizer import qtyping  # noqa: PLC0415 - only in the child
 
     return [

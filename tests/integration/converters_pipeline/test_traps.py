@@ -15,7 +15,7 @@ import pytest
 from edgesdk_converters import convert
 from edgesdk_converters.data import feeds, open_data
 from edgesdk_converters.isolation import Task, run_child
-from edgesdk_converters.recipes import OnnxInt8, TfliteInt8
+from edgesdk_converters.recipes import RECIPES, OnnxStatic, Recipe
 from edgesdk_converters.request import read_contract
 
 from edgesdk.bundle.archive import open_bundle
@@ -42,13 +42,13 @@ def in_child(code: str, *arguments: object) -> dict:
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
 
 
-def quantize_onnx_of(step, source, recipe=OnnxInt8(), **options):  # noqa: B008 - frozen
+def quantize_onnx_of(step, source, recipe=RECIPES["int8"], **options):
     params = {"recipe": msgspec.to_builtins(recipe), "max_opset": 21, "max_ir": 10}
     return step("edgesdk_converters.passes.quantize_onnx:quantize", source, **params, **options)
 
 
 def quantize_tflite_of(step, source, **options):
-    recipe = msgspec.to_builtins(TfliteInt8())
+    recipe = msgspec.to_builtins(RECIPES["int8"])
     return step("edgesdk_converters.passes.quantize_tflite:quantize", source, recipe=recipe, **options)
 
 
@@ -165,7 +165,7 @@ def test_onnx_files_are_pinned_to_the_ir_that_old_runtimes_read(step, models, wo
 def test_seven_bit_weights_are_what_reduce_range_promises(step, models):
     """The recipe int8 holds weights within -64..64, so that two products fit into 16 bits on every x86."""
     for reduce_range, limit in ((True, 64), (False, 127)):
-        out, _ = quantize_onnx_of(step, models[1], OnnxInt8(reduce_range=reduce_range))
+        out, _ = quantize_onnx_of(step, models[1], Recipe(name="one", onnx=OnnxStatic(reduce_range=reduce_range)))
         weights = [
             onnx.numpy_helper.to_array(entry)
             for entry in onnx.load(out / "model.onnx").graph.initializer
