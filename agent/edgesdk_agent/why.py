@@ -168,6 +168,8 @@ def _trial(status: ModelStatus) -> Iterator[str]:
             f" {policy.max_bad_rate:.3%} bad ones; the deadline is {policy.max_seconds:g} s, then the policy says"
             f" {policy.on_thin_evidence}."
         )
+    for app, words in seen.get("misfits", {}).items():
+        yield f"The app {app!r} is not served by it: {words} [contract-major]."
     if status.reason is not None:
         yield f"It is held beyond its deadline: {_because(status.reason)}."
 

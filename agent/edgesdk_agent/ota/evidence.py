@@ -19,6 +19,9 @@ from edgesdk_agent.ota.intervals import Piece, difference
 
 MAX_STREAMS = 512
 LOADING_LIMIT_S = 60.0
+MISFIT = "contract-major"
+"""Why an app does not load a release that may be sound: it asks for another major version of the contract."""
+MAX_MISFITS = 16
 
 
 class SavedStream(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -69,7 +72,7 @@ class _Stream:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What all apps together said of one generation."""
+    """What all apps together said of one generation; `misfits` ask for another contract: their words by app."""
 
     calls: int
     bad: int
@@ -77,6 +80,7 @@ class Heard:
     answered_by_good: int
     crashes: dict[str, int]
     load_failed: Reason | None
+    misfits: dict[str, str]
     apps: tuple[str, ...]
 
 
@@ -98,6 +102,7 @@ class EvidenceBook:
         self._streams: dict[_Key, _Stream] = {}
         self._reported: dict[_Key, Counters] = {}
         self._load_failed: dict[tuple[str, str], Reason] = {}
+        self._misfits: dict[tuple[str, str], dict[str, str]] = {}
         self._pieces: list[Piece] = []
 
     def take(self, said: Evidence) -> None:
@@ -114,7 +119,7 @@ class EvidenceBook:
                 return
             stream.loading_since = None
             if said.kind == "load-failed":
-                self._load_failed[said.model, said.generation] = _reason(said.reason)
+                self._note_failure(said)
                 return
             stream.loaded = True
             if said.counters.calls < stream.latest.calls:
@@ -139,6 +144,7 @@ class EvidenceBook:
                 answered_by_good=sum(tally.answered_by_good for tally in tallies),
                 crashes=crashes,
                 load_failed=self._load_failed.get((model, generation)),
+                misfits=dict(self._misfits.get((model, generation), {})),
                 apps=tuple(sorted({tally.app for tally in tallies if tally.loaded or tally.calls})),
             )
 
@@ -163,6 +169,7 @@ class EvidenceBook:
             for session in self._of(model, generation):
                 self._retire((model, generation, session))
             self._load_failed.pop((model, generation), None)
+            self._misfits.pop((model, generation), None)
 
     def interval(self) -> list[Piece]:
         """Return what happened since the last call, by session; sessions that said nothing new are left out."""
@@ -185,6 +192,15 @@ class EvidenceBook:
         """
         with self._lock:
             self._reported = dict(msgspec.json.decode(reported, type=list[tuple[_Key, Counters]])[-MAX_STREAMS:])
+
+    def _note_failure(self, said: Evidence) -> None:
+        reason = _reason(said.reason)
+        if reason.code != MISFIT:
+            self._load_failed[said.model, said.generation] = reason
+            return
+        misfits = self._misfits.setdefault((said.model, said.generation), {})
+        if said.app in misfits or len(misfits) < MAX_MISFITS:
+            misfits[said.app] = reason.message
 
     def _stream(self, said: Evidence) -> _Stream:
         key = (said.model, said.generation, said.session)

@@ -47,6 +47,8 @@ class LiveEvidence:
         answered_by_good: Bad calls that the good generation answered instead.
         crashes: By app: how often it began to load the generation and then ended without a word.
         load_failed: Why an app could not load it; None if none reported that.
+        misfits: By app: what it said when it asked for another major version of the contract.
+        first: There is no good generation that a rollback could give those apps back.
         seconds: Length of the trial so far; only time in which the agent ran counts.
         served_seconds: The same since an app first ran it.
         apps: Apps that have run it.
@@ -59,6 +61,8 @@ class LiveEvidence:
     answered_by_good: int = 0
     crashes: dict[str, int] = field(default_factory=dict)
     load_failed: Reason | None = None
+    misfits: dict[str, str] = field(default_factory=dict)
+    first: bool = False
     seconds: float = 0.0
     served_seconds: float = 0.0
     apps: tuple[str, ...] = ()
@@ -123,8 +127,8 @@ def decide(live: LiveEvidence, policy: TrialPolicy) -> Verdict:
 
 def _against(live: LiveEvidence, policy: TrialPolicy) -> Reason | None:
     """Return why the release must go, or None."""
-    if live.load_failed:
-        return _reason(f"an app cannot load it: {live.load_failed.code}: {live.load_failed.message}")
+    if cannot := _cannot_load(live, policy):
+        return _reason(f"an app cannot load it: {cannot}")
     for app, crashes in sorted(live.crashes.items()):
         if crashes >= CRASHES:
             return _reason(f"the app {app!r} ended {crashes} times while it loaded this generation")
@@ -136,6 +140,20 @@ def _against(live: LiveEvidence, policy: TrialPolicy) -> Reason | None:
     if policy.slow_ms is not None and log_evidence(live.calls, live.slow, policy.max_slow_rate) >= limit:
         return _reason(_rate(f"calls over {policy.slow_ms:g} ms", live.slow, live.calls, policy.max_slow_rate))
     return None
+
+
+def _cannot_load(live: LiveEvidence, policy: TrialPolicy) -> str:
+    """Return why an app cannot load it, in its words, if that counts; "" otherwise.
+
+    An app of another contract counts where a rollback gives it back what it had. For a first release there is nothing
+    to give back: it goes only if, for `min_seconds`, no other app has run it.
+    """
+    if live.load_failed:
+        return f"{live.load_failed.code}: {live.load_failed.message}"
+    serves_nobody = not live.apps and live.seconds >= policy.min_seconds
+    if live.misfits and (serves_nobody or not live.first):
+        return f"contract-major: {next(iter(live.misfits.values()))}"
+    return ""
 
 
 def _enough(live: LiveEvidence, policy: TrialPolicy) -> bool:
@@ -178,6 +196,8 @@ def _figures(live: LiveEvidence, policy: TrialPolicy) -> dict[str, Any]:
         figures["log_e_slow"] = _finite(log_evidence(live.calls, live.slow, policy.max_slow_rate))
     if live.went_down:
         figures["went_down"] = live.went_down
+    if live.misfits:
+        figures["misfits"] = dict(sorted(live.misfits.items()))
     if live.crashes:
         figures["crashes"] = dict(sorted(live.crashes.items()))
     return figures

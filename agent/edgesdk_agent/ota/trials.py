@@ -24,6 +24,7 @@ class _Running:
     saved_at: float
     saved_loading: int = 0
     went_down: int = 0
+    first: bool = False
 
 
 class Trials:
@@ -42,14 +43,17 @@ class Trials:
         self._lock = threading.Lock()  # whoever asks for the status judges too
         self._running: dict[str, _Running] = {}
 
-    def begin(self, journal: Journal) -> TrialProgress:
-        """Begin a trial: its time and evidence start at nothing, also when the generation was tried before."""
+    def begin(self, journal: Journal, *, first: bool) -> TrialProgress:
+        """Begin a trial: its time and evidence start at nothing, also when the generation was tried before.
+
+        `first` says that there is no good generation.
+        """
         now = self._monotonic()
         self._book.forget(journal.model, journal.generation or "")
-        self._running[journal.model] = _Running(0.0, 0.0, now, now)
+        self._running[journal.model] = _Running(0.0, 0.0, now, now, first=first)
         return TrialProgress(boot=self._boot_id)
 
-    def resume(self, journal: Journal, *, went_down: bool = False) -> None:
+    def resume(self, journal: Journal, *, first: bool, went_down: bool = False) -> None:
         """Go on with a trial after a restart.
 
         What went by since the last checkpoint counts as one checkpoint's time, so that a device that restarts every few
@@ -59,7 +63,8 @@ class Trials:
         saved, now = journal.trial, self._monotonic()
         served = saved.served_seconds + (CHECKPOINT_S if saved.served_seconds else 0.0)
         fell = saved.went_down + went_down
-        self._running[journal.model] = _Running(saved.seconds + CHECKPOINT_S, served, now, now, went_down=fell)
+        running = _Running(saved.seconds + CHECKPOINT_S, served, now, now, went_down=fell, first=first)
+        self._running[journal.model] = running
         same_boot = saved.boot == self._boot_id
         self._book.restore(journal.model, journal.generation or "", saved.streams, same_boot=same_boot)
 
@@ -85,6 +90,8 @@ class Trials:
             answered_by_good=heard.answered_by_good,
             crashes=heard.crashes,
             load_failed=heard.load_failed,
+            misfits=heard.misfits,
+            first=running.first,
             seconds=running.seconds,
             served_seconds=running.served_seconds,
             apps=heard.apps,

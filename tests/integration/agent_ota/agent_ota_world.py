@@ -307,20 +307,31 @@ class World:
     def slots(self):
         return read_slots(self.paths.store, MODEL)
 
-    def say(self, kind: str, generation: str, *, session: str = "session-1", pid: int = 0, **counters: object) -> None:
+    def say(
+        self,
+        kind: str,
+        generation: str,
+        *,
+        session: str = "session-1",
+        pid: int = 0,
+        app: str = "app",
+        reason: dict[str, str] | None = None,
+        **counters: object,
+    ) -> None:
         """Let an app say something."""
         self.seq += 1
         self.updater.evidence(
             Evidence(
                 v=1,
                 kind=kind,
-                app="app",
+                app=app,
                 pid=pid or os.getpid(),
                 session=session,
                 seq=self.seq,
                 model=MODEL,
                 generation=generation,
                 counters=Counters(**counters),
+                reason=reason,
             )
         )
 

@@ -131,6 +131,45 @@ def test_crash_loop_and_failed_load_roll_back(world: World) -> None:
     assert world.run("rolled_back") == "rolled_back"
 
 
+MISFIT = {"code": "contract-major", "message": "the app asks for contract 9.x"}
+
+
+def test_a_first_release_serves_the_apps_that_it_fits(world: World) -> None:
+    """An app of another contract does not take a first release from the apps it serves, a restart included."""
+    offer = world.publish("1.0.0")
+    world.ask(offer)
+    world.run("trial")
+    world.say("load-failed", world.generation(offer), session="session-misfit", app="misfit", reason=MISFIT)
+    world.updater.step()
+    world.start()
+    world.say("load-failed", world.generation(offer), session="session-misfit", app="misfit", reason=MISFIT)
+    assert world.finish() == "committed"
+    assert world.emitted[-1].evidence["misfits"] == {"misfit": MISFIT["message"]}
+
+
+def test_a_first_release_that_fits_no_app_goes(world: World) -> None:
+    """Where the only app asks for another contract the trial ends after its shortest time, and says why."""
+    offer = world.publish("1.0.0")
+    world.ask(offer)
+    world.run("trial")
+    world.say("load-failed", world.generation(offer), app="misfit", reason=MISFIT)
+    assert world.run("rolled_back") == "rolled_back"
+    assert MISFIT["message"] in world.emitted[-1].reason.message
+    assert world.emitted[-1].evidence["seconds"] < POLICY.max_seconds
+
+
+def test_an_app_of_another_contract_keeps_its_good_release(world: World) -> None:
+    """With a good release to give back, an app of another contract ends the trial at once."""
+    commit(world, world.publish("1.0.0"))
+    offer = world.publish("2.0.0")
+    world.ask(offer)
+    world.run("trial")
+    world.live(world.generation(offer))
+    world.say("load-failed", world.generation(offer), session="session-misfit", app="misfit", reason=MISFIT)
+    assert world.run("rolled_back") == "rolled_back"
+    assert world.slots().serve == "good"
+
+
 def test_new_desired_ends_the_trial_first(world: World) -> None:
     """A newer desired withdraws the trial (no quarantine), states that, and only then begins."""
     one = commit(world, world.publish("1.0.0"))

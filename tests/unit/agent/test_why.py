@@ -73,6 +73,12 @@ TABLE: list[tuple[str, Facts, list[str], str]] = [
         "",
     ),
     (
+        "trial with an app of another contract",
+        facts(status=status("trial", trial=NEW, trial_evidence=EVIDENCE | {"misfits": {"old": "it asks for 1.x"}})),
+        ["The app 'old' is not served by it: it asks for 1.x [contract-major]."],
+        "",
+    ),
+    (
         "trial held",
         facts(status=status("trial", trial_evidence=EVIDENCE, reason=reason("trial-evidence"))),
         ["held beyond its deadline: what is wrong with trial-evidence [trial-evidence]"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import msgspec
-from edgesdk_agent.ota.evidence import LOADING_LIMIT_S, MAX_STREAMS, EvidenceBook
+from edgesdk_agent.ota.evidence import LOADING_LIMIT_S, MAX_MISFITS, MAX_STREAMS, EvidenceBook
 from edgesdk_agent.ota.intervals import summarise
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -100,10 +100,26 @@ def test_crashes_are_counted_by_app() -> None:
 def test_load_failed_is_kept_with_its_reason() -> None:
     """The reason that an app gives reaches the verdict; a new trial forgets it."""
     it, _ = book()
-    it.take(msgspec.structs.replace(said("load-failed", 1), reason={"code": "contract-major"}))
-    assert it.heard("m", G).load_failed.code == "contract-major"
+    it.take(msgspec.structs.replace(said("load-failed", 1), reason={"code": "artifact-unloadable"}))
+    assert it.heard("m", G).load_failed.code == "artifact-unloadable"
     it.forget("m", G)
     assert it.heard("m", G).load_failed is None
+
+
+def test_apps_of_another_contract_are_told_apart() -> None:
+    """They are named with their words, are no failed load and no crash, and are bounded; a new trial forgets them."""
+    it, _ = book()
+    for number in range(MAX_MISFITS + 5):
+        app, session = f"app-{number}", f"session-{number}"
+        it.take(said("loading", 1, app=app, session=session))
+        asked = {"code": "contract-major", "message": f"{app} asks for 2.x"}
+        it.take(msgspec.structs.replace(said("load-failed", 2, app=app, session=session), reason=asked))
+    heard = it.heard("m", G)
+    assert (heard.load_failed, heard.crashes, heard.apps) == (None, {}, ())
+    assert len(heard.misfits) == MAX_MISFITS
+    assert heard.misfits["app-0"] == "app-0 asks for 2.x"
+    it.forget("m", G)
+    assert it.heard("m", G).misfits == {}
 
 
 def test_restart_of_the_agent_neither_loses_nor_doubles() -> None:

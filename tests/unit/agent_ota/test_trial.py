@@ -115,6 +115,19 @@ def test_hard_rules() -> None:
     assert decide(LiveEvidence(crashes={"app": 1, "other": 1}), POLICY).kind == "continue"
 
 
+def test_an_app_of_another_contract() -> None:
+    """It ends a trial where a good release can be given back to it; a first release goes only if it serves nobody."""
+    policy, misfits = TrialPolicy(min_seconds=60, min_calls=100), {"old-app": "the app asks for contract 1.x"}
+    served = {"apps": ("new-app",), "calls": 200, "seconds": 70.0, "served_seconds": 65.0}
+    verdict = decide(LiveEvidence(misfits=misfits, **served), policy)
+    assert verdict.kind == "rollback"
+    assert "contract-major: the app asks for contract 1.x" in verdict.reason.message
+    assert decide(LiveEvidence(misfits=misfits, first=True, **served), policy).kind == "commit"
+    assert decide(LiveEvidence(misfits=misfits, first=True, seconds=59), policy).kind == "continue"
+    assert decide(LiveEvidence(misfits=misfits, first=True, seconds=60), policy).kind == "rollback"
+    assert verdict.evidence["misfits"] == misfits
+
+
 @pytest.mark.parametrize(("policy", "kind"), [("hold", "hold"), ("commit", "commit"), ("rollback", "rollback")])
 def test_thin_evidence_at_the_deadline(policy: str, kind: str) -> None:
     """At the deadline the policy decides, and the verdict says that evidence was thin."""
