@@ -216,6 +216,12 @@ CODES: dict[str, CodeInfo] = {
             ),
             "conversion-failed": ("A conversion step failed or crashed.", "Read the tool's words in the message."),
             "conversion-timeout": ("A conversion step took longer than its limit.", "Raise --step-timeout."),
+            "tool-crashed": ("A vendor's tool crashed or failed.", "Read its own words in the message."),
+            "tool-timeout": ("A vendor's tool did not end in time.", "Raise --step-timeout, or report it to them."),
+            "tool-did-nothing": (
+                "A vendor's tool ended with success and did nothing.",
+                "Give it what it can compile; its own words are in the message.",
+            ),
             "accuracy-gate": (
                 "The converted artifact is worse than its source by more than the margin.",
                 "Use another recipe or calibration data; the message names the cause where it was found.",
@@ -357,6 +363,10 @@ CODES: dict[str, CodeInfo] = {
             ),
             "argument-invalid": ("A command-line argument is not usable.", "See the command's --help."),
             "dependency-missing": ("A program or package that this needs is not installed.", "Install it."),
+            "environment-failed": (
+                "The environment of a vendor's tool could not be made.",
+                "Read the installer's words; check the network and the package index, then try again.",
+            ),
             "insecure-bind": (
                 "A server would listen beyond this machine without protection.",
                 "Bind to 127.0.0.1, or configure TLS and tokens.",

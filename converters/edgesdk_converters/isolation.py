@@ -93,7 +93,7 @@ def run_child(task: Task, out: Path, *, log: Path, timeout_s: float, on_progress
         finally:
             _kill(child)
     if not finished:
-        raise ReleaseError("conversion-timeout", f"{task.action} took longer than {timeout_s:g} s{_words(log)}")
+        raise ReleaseError("conversion-timeout", f"{task.action} took longer than {timeout_s:g} s{last_words(log)}")
     return _answer(task, child.returncode, answer, log)
 
 
@@ -154,7 +154,7 @@ def _answer(task: Task, status: int, answer: Path, log: Path) -> Any:
         reply: dict[str, Any] = json.loads(answer.read_bytes())
     except (OSError, ValueError):
         died = f"died of {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
-        raise ReleaseError("conversion-failed", f"{task.action} {died} without an answer{_words(log)}") from None
+        raise ReleaseError("conversion-failed", f"{task.action} {died} without an answer{last_words(log)}") from None
     finally:
         answer.unlink(missing_ok=True)
     if "error" in reply:
@@ -164,10 +164,12 @@ def _answer(task: Task, status: int, answer: Path, log: Path) -> Any:
     return reply["result"]
 
 
-def _words(log: Path) -> str:
-    """Return the end of what the tool said, and where Python's own account of a crash begins."""
-    said, crash, account = log.read_bytes()[-LOG_TAIL:].decode(errors="replace").partition("Fatal Python error")
-    lines = [*_lines(said)[-LAST_LINES:], *_lines(crash + account)[:LAST_LINES]]
+def last_words(*logs: Path) -> str:
+    """Return the end of what a tool said into each log, and where Python's own account of a crash begins."""
+    lines: list[str] = []
+    for log in logs:
+        said, crash, account = log.read_bytes()[-LOG_TAIL:].decode(errors="replace").partition("Fatal Python error")
+        lines += [*_lines(said)[-LAST_LINES:], *_lines(crash + account)[:LAST_LINES]]
     return f"; its last words: {' | '.join(line[:LINE_LENGTH] for line in lines)}" if lines else ""
 
 
