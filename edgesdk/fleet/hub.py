@@ -24,12 +24,13 @@ from edgesdk.errors import ConfigError
 from edgesdk.fleet import children
 from edgesdk.fleet.access import adopt_first_token
 from edgesdk.fleet.api import Services, create_app
-from edgesdk.fleet.broker import find_mosquitto, start_mosquitto
+from edgesdk.fleet.broker import MosquittoProcess, find_mosquitto, start_mosquitto
 from edgesdk.fleet.controller import Controller, broker_link
 from edgesdk.fleet.devices import Addresses, Enrolment
 from edgesdk.fleet.folder import HubFolder, Running
 from edgesdk.fleet.freshness import Refresher
 from edgesdk.fleet.gatekeeper import Gatekeeper
+from edgesdk.fleet.keeper import BrokerKeeper
 from edgesdk.fleet.mosquitto import BrokerTLS
 from edgesdk.fleet.operations import Operations
 from edgesdk.fleet.registry import Registry
@@ -213,18 +214,23 @@ class Hub:
         directory = self._folder.path / "broker"
         # Beyond loopback the hub itself still connects to 127.0.0.1, so the broker listens everywhere.
         listen = options.host if _is_loopback(options.host) else "0.0.0.0"  # noqa: S104 - with mutual TLS only
-        broker = start_mosquitto(
-            directory,
-            tls=files if options.tls else None,
-            port=port,
-            listen=listen,
-            hubs=gatekeeper.hubs,
-            subscribers=gatekeeper.subscribers,
-        )
-        self._stack.callback(broker.stop)
-        gatekeeper.watch(broker)
-        children.remember(directory, broker.pid)
-        return broker.port
+
+        def begin(at: int) -> MosquittoProcess:
+            broker = start_mosquitto(
+                directory,
+                tls=files if options.tls else None,
+                port=at,
+                listen=listen,
+                hubs=gatekeeper.hubs,
+                subscribers=gatekeeper.subscribers,
+            )
+            gatekeeper.watch(broker)
+            children.remember(directory, broker.pid)
+            return broker
+
+        keeper = BrokerKeeper(begin)
+        self._stack.callback(keeper.stop)
+        return keeper.start(port).port
 
     def _start_devbroker(self, port: int) -> int:
         from edgesdk.devbroker.server import DevBroker  # noqa: PLC0415 - only where there is no Mosquitto
