@@ -72,13 +72,13 @@ def test_terminated_hub_ends_cleanly(edge, site, broker):
 def test_a_broker_that_dies_is_started_again(edge, site, enrol, start_hub, wait_for):
     """The hub starts its killed Mosquitto anew where it was; devices come back, and a rollout goes through it."""
     hub = start_hub(broker="mosquitto")
-    device = enrol(hub)
+    device = enrol(hub).connect()
     before = int((site.folder.path / "broker" / "pid").read_text())
     for _ in range(2):
         pid = int((site.folder.path / "broker" / "pid").read_text())
         os.kill(pid, signal.SIGKILL)
         wait_for(lambda pid=pid: int((site.folder.path / "broker" / "pid").read_text()) != pid, "another broker")
-    hub.client.post("/rollouts", {"model": "digits", "release": "1.0.0", "devices": [device.id], "waves": ["100%"]})
+    hub.deploy("1.0.0", [device], waves=["100%"])
     wait_for(lambda: hub.client.rollouts()[0]["state"] == "done", "the rollout's end")
     last = int((site.folder.path / "broker" / "pid").read_text())
     hub.hub.stop()
