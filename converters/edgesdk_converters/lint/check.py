@@ -1,0 +1,115 @@
+"""Applies the rules of a target to a graph. Pure: nothing is read or run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgesdk.targets.profiles import Profile
+from edgesdk_converters.lint.assume import as_target_sees
+from edgesdk_converters.lint.graph import Graph, Node
+from edgesdk_converters.lint.report import Finding, LintReport
+from edgesdk_converters.lint.rules import find_rules
+from edgesdk_converters.lint.rules.rule import GraphRule, Rule, RuleSet
+
+MARKERS = frozenset({"Constant", "QuantizeLinear", "DequantizeLinear", "Identity"})
+"""Of ONNX: no work of their own; they are folded or fused wherever they are understood at all."""
+UNKNOWN_OP = "supported-op"
+
+
+def check(graph: Graph, profile: Profile) -> LintReport:
+    """Lint a model for a target: every operator that will not run on its accelerator, why, and the rewrite.
+
+    Raises:
+        TargetError: ``runtime-missing`` if no rules are known for the target and the format.
+    """
+    rules = find_rules(profile, graph.format)
+    seen = as_target_sees(graph, rules)
+    findings = tuple(find(seen, rules))
+    refused = any(finding.effect == "refused" for finding in findings)
+    off = off_nodes(seen, findings)
+    counted = [node for node in seen.nodes if node.op not in MARKERS]
+    return LintReport(
+        target=profile.name,
+        rules=rules.name,
+        source=rules.source,
+        format=seen.format,
+        assumed=seen.assumed,
+        findings=findings,
+        ops=len(counted),
+        ops_off=len(counted) if refused else sum(node.name in off for node in counted),
+        macs=seen.macs,
+        macs_off=seen.macs if refused else sum(node.macs for node in counted if node.name in off),
+        refused=refused,
+    )
+
+
+def off_nodes(graph: Graph, findings: tuple[Finding, ...]) -> set[str]:
+    """Return the names of the nodes that run beside the accelerator."""
+    named = {node.name for node in graph.nodes}
+    return {finding.node for finding in findings if finding.effect != "slow" and finding.node in named}
+
+
+def find(graph: Graph, rules: RuleSet) -> Iterator[Finding]:
+    """Give what each rule finds, first of the model, then of its nodes."""
+    for rule in rules.graph_rules:
+        for node, found in rule.check(graph):
+            yield _finding(rule, node, found)
+    for node in graph.nodes:
+        yield from _of_node(node, rules)
+
+
+def _of_node(node: Node, rules: RuleSet) -> Iterator[Finding]:
+    for rule in rules.rules:
+        if rule.applies(node.op) and (found := rule.check(node)) is not None:
+            yield _finding(rule, node, found)
+    known = node.op not in rules.rewrites if rules.ops is None else node.op in rules.ops
+    if not known and not (node.domain == "" and node.op in MARKERS):
+        yield _unknown(node, rules)
+    fused = rules.fused.get(str(node.attributes.get("fused_activation_function", "none")))
+    if known and fused is not None:
+        yield from _of_fused(node, fused, rules)
+
+
+def _of_fused(node: Node, op: str, rules: RuleSet) -> Iterator[Finding]:
+    """Judge a fused activation as an operator of its own between the output and itself."""
+    alone = Node(name=node.name, op=op, inputs=node.outputs, outputs=node.outputs, index=node.index)
+    for finding in _of_node(alone, rules):
+        yield Finding(
+            node=node.name,
+            op=node.op,
+            rule=finding.rule,
+            effect=finding.effect,
+            limit=finding.limit,
+            found=f"its fused {op}: {finding.found}",
+            why=finding.why,
+            rewrite=finding.rewrite,
+            macs=node.macs,
+        )
+
+
+def _unknown(node: Node, rules: RuleSet) -> Finding:
+    return Finding(
+        node=node.name,
+        op=node.op,
+        rule=UNKNOWN_OP,
+        effect="fallback",
+        limit=f"an operator of {rules.name}",
+        found=f"{node.op} is none",
+        why="The accelerator has no such operator.",
+        rewrite=rules.rewrites.get(node.op, "Use another operator, or move it to the start or the end of the model."),
+        macs=node.macs,
+    )
+
+
+def _finding(rule: Rule | GraphRule, node: Node | None, found: str) -> Finding:
+    return Finding(
+        node=node.name if node is not None else "",
+        op=node.op if node is not None else "",
+        rule=rule.name,
+        effect=rule.effect,
+        limit=rule.limit,
+        found=found,
+        why=rule.why,
+        rewrite=rule.rewrite,
+        macs=node.macs if node is not None else 0,
+    )

@@ -1,0 +1,50 @@
+"""The rules of Arm Ethos-U, as the compiler Vela 5.2 applies them."""
+
+from __future__ import annotations
+
+from edgesdk_converters.lint.rules import vela_common, vela_semantics, vela_u55, vela_u85
+from edgesdk_converters.lint.rules.rule import RuleSet
+
+FUSED = {"relu": "RELU", "relu6": "RELU6", "relu_n1_to_1": "RELU_N1_TO_1", "tanh": "TANH", "sign_bit": "SIGN_BIT"}
+REWRITES = {
+    "BATCH_TO_SPACE_ND": "Use a dilated convolution (dilation_rate), not blocks of batches.",
+    "SPACE_TO_BATCH_ND": "Use a dilated convolution (dilation_rate), not blocks of batches.",
+    "BROADCAST_TO": "Let ADD or MUL broadcast, or use TILE.",
+    "CAST": "Quantize the whole model, and give inputs in the model's own type.",
+    "CEIL": "Fold it into the application.",
+    "COS": "Take a table (GATHER on Ethos-U85), or compute it before the model.",
+    "CUMSUM": "Use a FULLY_CONNECTED layer with a triangular matrix.",
+    "DEPTH_TO_SPACE": "Use TRANSPOSE_CONV with stride 2, or RESHAPE and TRANSPOSE.",
+    "DEQUANTIZE": "Let the model end in int8 (recipe int8), and dequantize in the application.",
+    "DIV": "Multiply by the reciprocal where the divisor is a constant.",
+    "FLOOR": "Fold it into the application.",
+    "GATHER": "Use SLICE where the indices are constants.",
+    "L2_NORMALIZATION": "Normalize in the application, or use MUL, SUM, RSQRT and MUL.",
+    "L2_POOL_2D": "Use AVERAGE_POOL_2D or MAX_POOL_2D.",
+    "LOG_SOFTMAX": "Use SOFTMAX; the order of the classes is the same.",
+    "POW": "Use MUL for whole powers.",
+    "ROUND": "Leave it out: quantized values are rounded already.",
+    "SIN": "Compute it before the model.",
+    "SPACE_TO_DEPTH": "Use CONV_2D with stride 2.",
+    "SQRT": "Use RSQRT and MUL.",
+    "SQUARE": "Use MUL of the value with itself.",
+    "TOPK_V2": "Take the best classes in the application.",
+    "HARD_SWISH": "Use RELU6.",
+}
+_COMMON = {"format": "tflite", "fused": FUSED, "integer_only": True, "rewrites": REWRITES}
+_SOURCE = "Vela 5.2.0: its --supported-ops-report, and builds of generated graphs (benchmarks/lint.py)"
+U55 = RuleSet(
+    name="Ethos-U55",
+    ops=vela_u55.OPS,
+    rules=(*vela_semantics.RULES, *vela_common.COMMON, *vela_u55.RULES),
+    source=_SOURCE,
+    **_COMMON,  # type: ignore[arg-type] # shared words
+)
+U65 = RuleSet(name="Ethos-U65", ops=U55.ops, rules=U55.rules, source=_SOURCE, **_COMMON)  # type: ignore[arg-type]
+U85 = RuleSet(
+    name="Ethos-U85",
+    ops=vela_u85.OPS,
+    rules=(*vela_semantics.RULES, *vela_common.COMMON, *vela_u85.RULES),
+    source=_SOURCE,
+    **_COMMON,  # type: ignore[arg-type] # shared words
+)
