@@ -27,7 +27,8 @@ BundlePath = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$(?!\n)", max_length=200)
 ]
 Size = Annotated[int, Meta(ge=0, le=2**53)]
-RuntimeName = Literal["tflite", "onnxruntime"]
+RuntimeName = Literal["tflite", "onnxruntime", "tflite-micro", "rknn"]
+"""What runs an artifact: the first two by the agent, the others by firmware or a vendor's own program."""
 Role = Literal["artifact", "external-data", "golden", "reference", "labels", "tokenizer", "licence", "sbom", "other"]
 
 

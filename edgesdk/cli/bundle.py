@@ -1,4 +1,4 @@
-"""`edge bundle inspect|verify|export`: look into a bundle, check it, carry a release to where no network is."""
+"""`edge bundle inspect|verify|extract|export`: look into a bundle, check it, unpack it, carry a release on a disk."""
 
 from __future__ import annotations
 
@@ -45,6 +45,25 @@ def verify(file: File, as_json: Json = False) -> None:
             typer.echo(json.dumps({"ok": True, "sha256": digest, "size": bundle.size, "files": count}))
             return
     typer.echo(f"{file}: whole; {count} files, {bundle.size:,} bytes, sha256 {digest}")
+
+
+@app.command()
+def extract(
+    file: File,
+    out: Annotated[Path, typer.Option("-o", "--out", help="A new or empty folder.")],
+    as_json: Json = False,
+) -> None:
+    """Unpack a bundle, every byte checked, so that what no agent deploys gets into firmware or a vendor's SDK."""
+    from edgesdk.bundle.archive import open_bundle  # noqa: PLC0415 - `edge --help` stays quick
+
+    with open_bundle(file) as bundle:
+        bundle.verify()
+        bundle.extract(out)
+        artifacts = [stage.artifact for stage in bundle.manifest.stages]
+    if as_json:
+        typer.echo(json.dumps({"folder": str(out), "artifacts": artifacts}))
+        return
+    typer.echo(f"{file} is unpacked into {out}; artifact: {', '.join(artifacts)}")
 
 
 @app.command()

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from edgesdk.targets.profiles import Profile, ProfileRuntime
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Hardware profiles that releases are built for.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+STATUS = {
+    "deployable": "the agent runs it",
+    "export-only": "built and judged here, deployed by other means; no agent picks it",
+    "not-measured": "written from data sheets",
+}
 
 
 @app.command(name="list")
@@ -19,17 +29,27 @@ def list_targets(as_json: Json = False) -> None:
 
     profiles = [load_profile(name) for name in profile_names()]
     if as_json:
-        rows = [{"name": each.name, "title": each.title, "status": each.status} for each in profiles]
-        typer.echo(json.dumps({"targets": rows}))
+        typer.echo(json.dumps({"targets": [_row(each) for each in profiles]}))
         return
-    for each in profiles:
-        typer.echo(f"{each.name:<20} {each.status:<13} {each.title}")
+    wide = max(len(each.name) for each in profiles)
+    for status, meaning in STATUS.items():
+        chosen = [each for each in profiles if each.status == status]
+        if chosen:
+            typer.echo(f"{status}: {meaning}")
+        for each in sorted(chosen, key=lambda profile: _natural(profile.name)):
+            tool = f" (by {each.compiler.name})" if each.compiler else ""
+            typer.echo(f"  {each.name:<{wide}}  {each.title}{tool}")
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument(help="A target of `edge targets list`.")], as_json: Json = False) -> None:
-    """Show one target: architectures, runtimes with their oldest versions, precisions."""
-    import msgspec  # noqa: PLC0415 - `edge --help` stays quick
+def show(
+    name: Annotated[str, typer.Argument(help="A target of `edge targets list`, or a profile's .toml file.")],
+    as_json: Json = False,
+) -> None:
+    """Show one target: what runs there, what makes its artifact, what it takes, and what was not measured."""
+    import textwrap  # noqa: PLC0415 - `edge --help` stays quick
+
+    import msgspec  # noqa: PLC0415
 
     from edgesdk.targets.profiles import load_profile  # noqa: PLC0415
 
@@ -37,14 +57,62 @@ def show(name: Annotated[str, typer.Argument(help="A target of `edge targets lis
     if as_json:
         typer.echo(json.dumps(msgspec.to_builtins(profile)))
         return
-    typer.echo(f"{profile.name}: {profile.title} ({profile.status})")
-    typer.echo(f"  architectures  {', '.join(profile.architectures)}")
-    typer.echo(f"  accelerator    {profile.accelerator or 'none, the CPU'}")
+    typer.echo(f"{profile.name}: {profile.title}")
+    for heading, text in _facts(profile):
+        for line in textwrap.wrap(text, 96, initial_indent=f"  {heading:<13}  ", subsequent_indent=" " * 17):
+            typer.echo(line)
+
+
+def _row(profile: Profile) -> dict[str, str | None]:
+    tool = profile.compiler.name if profile.compiler else None
+    return {"name": profile.name, "title": profile.title, "status": profile.status, "compiler": tool}
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sort ``u55-64`` before ``u55-128``."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in name.split("-")]
+
+
+def _facts(profile: Profile) -> Iterator[tuple[str, str]]:
+    yield "status", f"{profile.status}: {STATUS[profile.status]}"
+    yield "architectures", ", ".join(profile.architectures) or "none: it runs no Python"
+    yield "accelerator", profile.accelerator or "none, the CPU"
     for runtime in profile.runtimes:
-        packages = " or ".join(f"{package} >= {version}" for package, version in runtime.packages.items())
-        limits = f"; opset <= {runtime.max_opset}, IR <= {runtime.max_ir}" if runtime.max_opset else ""
-        typer.echo(f"  runtime        {runtime.name}: {packages}{limits}")
-        typer.echo(f"                 precisions, best first: {', '.join(runtime.precisions)}")
-    typer.echo(f"  for example    {', '.join(profile.examples)}")
+        yield "runtime", _runtime(runtime)
+        yield "", f"precisions, best first: {', '.join(runtime.precisions)}"
+    if profile.compiler:
+        options = ", ".join(f"{key} {value}" for key, value in sorted(profile.compiler.options.items()))
+        yield "compiled by", f"{profile.compiler.name}{f' ({options})' if options else ''}"
+    yield from _constraints(profile)
+    if profile.examples:
+        yield "for example", ", ".join(profile.examples)
     if profile.notes:
-        typer.echo(f"  note           {profile.notes}")
+        yield "note", profile.notes
+
+
+def _runtime(runtime: ProfileRuntime) -> str:
+    packages = " or ".join(
+        package if version == "0" else f"{package} >= {version}" for package, version in runtime.packages.items()
+    )
+    opset = f"{runtime.min_opset} to {runtime.max_opset}" if runtime.min_opset else f"<= {runtime.max_opset}"
+    limits = f"; opset {opset}, IR <= {runtime.max_ir}" if runtime.max_opset else ""
+    return f"{runtime.name}: {packages}{limits}"
+
+
+def _constraints(profile: Profile) -> Iterator[tuple[str, str]]:
+    takes, memory = profile.constraints, profile.memory
+    if takes.activations:
+        yield "takes", f"activations {', '.join(takes.activations)}; weights {', '.join(takes.weights)}"
+    limits = {
+        "static shapes": takes.static_shapes,
+        "batch 1": takes.batch_one,
+        f"at most {takes.max_rank} dimensions": takes.max_rank,
+        f"of at most {takes.max_dimension:,}" if takes.max_dimension else "": takes.max_dimension,
+    }
+    if any(limits.values()):
+        yield "tensors", ", ".join(words for words, holds in limits.items() if holds)
+    for sentence in takes.operators:
+        yield "operators", sentence
+    for what, size in (("SRAM", memory.sram_bytes), ("storage", memory.storage_bytes)):
+        if size is not None:
+            yield "memory", f"{what}: {size:,} bytes"

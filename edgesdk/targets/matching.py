@@ -11,8 +11,10 @@ from edgesdk.bundle.manifest import ReleaseIndex, Requirements, RuntimeName, Run
 from edgesdk.errors import TargetError
 
 _PROVIDERS: dict[RuntimeName, str] = {
-    "tflite": "edgesdk[litert] or edgesdk[tflite]",
-    "onnxruntime": "edgesdk[onnx]",
+    "tflite": "Install edgesdk[litert] or edgesdk[tflite].",
+    "onnxruntime": "Install edgesdk[onnx].",
+    "tflite-micro": "It is for firmware: `edge bundle extract` gives its artifact.",
+    "rknn": "It is for the vendor's runtime: `edge bundle extract` gives its artifact.",
 }
 _ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64", "armv8l": "armv7l", "armhf": "armv7l"}
 
@@ -147,8 +149,8 @@ def _runtime_problems(requirements: Requirements, capabilities: Capabilities) ->
         yield Problem(code="runtime-too-old", message=message, hint=f"Update {near[0].package} on the device.")
         return
     have = ", ".join(f"{runtime.package} {runtime.version}" for runtime in capabilities.runtimes) or "no runtime"
-    extras = " or ".join(dict.fromkeys(_PROVIDERS[need.name] for need in requirements.runtimes))
-    yield Problem(code="runtime-missing", message=f"needs {wanted}, has {have}", hint=f"Install {extras}.")
+    hint = " Or: ".join(dict.fromkeys(_PROVIDERS[need.name] for need in requirements.runtimes))
+    yield Problem(code="runtime-missing", message=f"needs {wanted}, has {have}", hint=hint)
 
 
 def _beyond_ceiling(installed: InstalledRuntime, requirements: Requirements) -> Problem:

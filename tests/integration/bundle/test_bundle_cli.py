@@ -123,10 +123,43 @@ def test_bundles_that_do_not_belong_together_make_no_release(tmp_path: Path) -> 
 def test_targets_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
     """Every profile can be read; an unknown one exits 6 and names the known ones."""
     assert call(targets.app, "list", "--json") == 0
-    names = [each["name"] for each in json.loads(capsys.readouterr().out)["targets"]]
-    assert names == ["linux-arm64-cpu", "linux-armv7-cpu", "linux-x86_64-cpu"]
-    for name in names:
+    listed = {each["name"]: each["status"] for each in json.loads(capsys.readouterr().out)["targets"]}
+    deployable = [name for name, status in listed.items() if status == "deployable"]
+    assert deployable == ["linux-arm64-cpu", "linux-armv7-cpu", "linux-x86_64-cpu"]
+    for name, status in listed.items():
         assert call(targets.app, "show", name) == 0
-        assert "tflite-runtime >= 2.14" in capsys.readouterr().out
+        shown = capsys.readouterr().out
+        assert status in shown
+        assert name not in deployable or "tflite-runtime >= 2.14" in shown
     assert call(targets.app, "show", "toaster") == 6
     assert "linux-arm64-cpu" in capsys.readouterr().err
+
+
+def test_targets_are_listed_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    """The list is grouped by what can be done with a target, small accelerators before big ones."""
+    assert call(targets.app, "list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    heads = [line for line in lines if not line.startswith(" ")]
+    assert [head.partition(":")[0] for head in heads] == ["deployable", "export-only"]
+    names = [line.split()[0] for line in lines if line.startswith("  ethos-u55")]
+    assert names == ["ethos-u55-32", "ethos-u55-64", "ethos-u55-128", "ethos-u55-256"]
+
+
+def test_an_export_only_target_says_what_was_not_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody must take a simulator's word for the chip's."""
+    for name in ("ethos-u55-128", "rk3588", "jetson-orin-gpu", "qualcomm-htp"):
+        assert call(targets.app, "show", name) == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        assert "no agent picks it" in shown
+        assert "Nothing was measured on" in shown
+
+
+def test_a_bundle_is_extracted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What no agent deploys is taken out of its bundle by hand; a folder with something in it is left alone."""
+    packed = pack(tmp_path, "linux-arm64-cpu-onnx-float")
+    out = tmp_path / "out"
+    assert call(bundle.app, "extract", str(packed.path), "-o", str(out), "--json") == 0
+    [artifact] = json.loads(capsys.readouterr().out)["artifacts"]
+    assert (out / artifact).is_file()
+    assert call(bundle.app, "extract", str(packed.path), "-o", str(out)) == 2
+    assert "not empty" in capsys.readouterr().err

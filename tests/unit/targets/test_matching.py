@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from edgesdk.bundle.manifest import RELEASE_SCHEMA, ReleaseIndex, Requirements, RuntimeRequirement, VariantEntry
 from edgesdk.errors import CODES, TargetError
+from edgesdk.runtime import packages
 from edgesdk.targets.matching import (
     Capabilities,
     InstalledRuntime,
@@ -133,8 +134,36 @@ def test_every_profile_is_sound() -> None:
             required = profile.requirements(runtime.name)
             for package, version in runtime.packages.items():
                 installed = InstalledRuntime(name=runtime.name, package=package, version=version)
-                for architecture in profile.architectures:
-                    assert problems(required, device(installed, architecture=architecture)) == []
+                chips = (profile.accelerator,) if profile.accelerator else ()
+                for architecture in profile.architectures or ("armv7m",):
+                    assert problems(required, device(installed, architecture=architecture, accelerators=chips)) == []
+
+
+def test_no_agent_picks_what_it_cannot_run() -> None:
+    """A device with every runtime that our agent drives refuses each export-only target, and takes the CPU's."""
+    runtimes = tuple(
+        InstalledRuntime(name=name, package=package, version="99.0") for name, package in packages.PACKAGES
+    )
+    for name in profile_names():
+        profile = load_profile(name)
+        compiled = [(f"{name}-{runtime.name}", profile.requirements(runtime.name)) for runtime in profile.runtimes]
+        for architecture in (*profile.architectures, "aarch64", "x86_64"):
+            here = device(*runtimes, architecture=architecture)
+            if profile.status == "deployable" and architecture in profile.architectures:
+                assert choose_variant(index(*compiled), here).variant == compiled[0][0]
+                continue
+            with pytest.raises(TargetError, match=name):
+                choose_variant(index(*compiled), here)
+            plain = needs(architectures=(architecture,))
+            assert choose_variant(index(*compiled, ("cpu", plain)), here).variant == "cpu"
+
+
+def test_what_no_agent_runs_says_who_does() -> None:
+    """The hint for a microcontroller's variant does not tell the operator to install something."""
+    compiled = load_profile("ethos-u55-128").requirements("tflite-micro")
+    with pytest.raises(TargetError, match="needs tflite-micro") as caught:
+        choose_variant(index(("u55", compiled)), device(SMALL))
+    assert "firmware" in caught.value.hint
 
 
 def test_an_unknown_profile_names_the_known_ones() -> None:
