@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import threading
 from datetime import UTC, datetime, timedelta
@@ -81,6 +82,43 @@ def test_endless_data_is_cut_off(repo, serve, path):
     server = serve(repo.path)
     server.answers[path] = endless
     assert refusal(repo.client(server.url)).code == "download-length"
+
+
+@pytest.mark.parametrize(
+    ("algorithms", "honest", "code"),
+    [
+        (("sha256", "sha512"), True, None),
+        (("sha256", "sha512"), False, "tuf-target-mismatch"),
+        (("sha512",), True, "tuf-metadata"),
+    ],
+)
+def test_hashes_beside_sha256_are_verified_too(repo, serve, algorithms, honest, code):
+    """A target is known by its SHA-256; another hash may stand beside it and must hold, but not in its place."""
+    data = next((repo.path / "targets/models/digits/1.0.0").glob("*.release.json")).read_bytes()
+    hashes = {name: hashlib.new(name, data).hexdigest() for name in algorithms}
+    relist(repo, hashes if honest else hashes | {"sha512": "0" * 128})
+    client = repo.client(serve(repo.path).url)
+    if code is None:
+        assert client.read_target(TARGET, 100_000) == data
+        return
+    with pytest.raises(TrustError, match=code):
+        client.read_target(TARGET, 100_000)
+
+
+def relist(repo, hashes):
+    """Publish the target with other hashes, all of it correctly signed."""
+    folder = repo.path / "metadata"
+    targets, snapshot = (repo.metadata(f"2.{role}.json").signed for role in ("targets", "snapshot"))
+    timestamp = repo.metadata("timestamp.json").signed
+    targets.targets[TARGET].hashes = hashes
+    for name, signed in (("targets", targets), ("snapshot", snapshot), ("timestamp", timestamp)):
+        signed.version = 3
+        data = repo.signed(name, signed, repo.keyids(name))
+        (folder / (f"3.{name}.json" if name != "timestamp" else "timestamp.json")).write_bytes(data)
+        if name == "targets":
+            snapshot.meta["targets.json"] = MetaFile.from_data(3, data, ["sha256"])
+        elif name == "snapshot":
+            timestamp.snapshot_meta = MetaFile.from_data(3, data, ["sha256"])
 
 
 def test_an_endless_target_is_cut_off(repo, serve):
