@@ -147,7 +147,7 @@ def revoke_certificate(
 ) -> None:
     """Let no certificate of this name open the broker any more; devices are revoked with `edge fleet revoke`.
 
-    A connection that is open stays until it ends: restart the hub to end it.
+    A running hub ends its open connection too.
     """
     import getpass  # noqa: PLC0415
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -76,6 +77,20 @@ def revoke_role(registry: Registry, subject: str, *, actor: str) -> int:
         revoke_all(registry, session, subject)
         registry.audit(session, actor, "certificate.revoke", subject, count=count)
     return count
+
+
+def roles_of(registry: Registry, serials: Iterable[int]) -> tuple[str, ...]:
+    """Return the names of roles (no devices) among the holders of these certificates."""
+    wanted = {f"{serial:x}" for serial in serials}
+    if not wanted:
+        return ()
+    with registry.reading() as session:
+        gone = session.execute(
+            select(Certificate.serial, Certificate.subject).where(Certificate.revoked_at.is_not(None))
+        ).all()
+    return tuple(
+        sorted({subject for serial, subject in gone if serial in wanted and subject.partition(".")[0] in ROLES})
+    )
 
 
 def parse_role(text: str) -> Role:

@@ -82,16 +82,22 @@ class Gatekeeper:
         return self._authority.revocation_list(certificates.revoked(self._registry))
 
     def follow(self) -> None:
-        """Write the lists, and let the broker read them, if the database says something new."""
+        """Write the lists, and let the broker read them, if the database says something new.
+
+        The connections of roles whose certificates are newly revoked end; those of devices end in `put_out`.
+        """
         with self._lock:
             lists = _Lists.of(self._registry)
             if lists == self._written:
                 return
+            newly = set(lists.revoked or {}) - set(self._written.revoked or {})
             write_atomic(self.crl, self._authority.revocation_list(lists.revoked or {}))
             if self._broker is not None and self._broker.alive:
                 write_acl(self._folder / "broker", hubs=lists.hubs, subscribers=lists.subscribers)
                 self._broker.reload()
             self._written = lists
+        for subject in certificates.roles_of(self._registry, newly):
+            self._end_connection(subject)
 
     def put_out(self, device: str) -> None:
         """Follow, and end the device's present connection and session by taking its name for a moment.
@@ -100,26 +106,39 @@ class Gatekeeper:
         the revocation itself, so that is only logged.
         """
         self.follow()
-        try:
-            self._take_over(device)
-        except EdgeError as error:
-            log.warning("the connection of %s could not be ended: %s", device, error)
+        self._end_connection(device)
 
-    def _take_over(self, device: str) -> None:
+    def _end_connection(self, name: str) -> None:
+        try:
+            self._take_over(name)
+        except EdgeError as error:
+            log.warning("the connection of %s could not be ended: %s", name, error)
+
+    def _take_over(self, name: str) -> None:
         if self._address is None:
             return
         host, port, secured = self._address
-        cert, key = (self._folder / "tls" / f"evict-{device}{suffix}" for suffix in (".pem", ".key"))
+        cert, key = (self._folder / "tls" / f"evict-{name}{suffix}" for suffix in (".pem", ".key"))
         tls = None
         try:
             if secured:
-                request = make_request_pem(generate_tls_key(key))
-                write_atomic(cert, self._authority.issue_device(request, device, days=1))
+                self._certify(name, cert, key)
                 tls = LinkTLS(ca=self._folder / "ca" / "ca.pem", cert=cert, key=key)
-            with Link(host, port, device, tls=tls) as link:
+            with Link(host, port, name, tls=tls) as link:
                 if not link.wait_online(EVICTION_S):
-                    log.warning("the connection of %s could not be ended: the broker did not answer", device)
+                    log.warning("the connection of %s could not be ended: the broker did not answer", name)
         finally:
             for path in (cert, key):
                 with suppress(FileNotFoundError):
                     path.unlink()
+
+    def _certify(self, name: str, cert: Path, key: Path) -> None:
+        """Make a key and certificate of this name, for a moment."""
+        role, _, rest = name.partition(".")
+        if role in ROLES:
+            issued = self._authority.issue_client(certificates.parse_role(role), name=rest, days=1)
+            write_atomic(key, issued.key_pem, mode=0o600)
+            write_atomic(cert, issued.certificate_pem)
+        else:
+            request = make_request_pem(generate_tls_key(key))
+            write_atomic(cert, self._authority.issue_device(request, name, days=1))

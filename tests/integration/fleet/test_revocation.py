@@ -154,11 +154,15 @@ def test_a_subscriber_certificate_opens_telemetry_until_it_is_revoked(hub, site,
         made[name] = json.loads(out) if out else error
     _, port, _ = broker_link(hub.running.broker, LinkTLS(ca=Path(hub.running.ca)))
 
-    def subscriber(name, *more):
+    def subscriber_command(name, *more):
         files = made[name]
         secured = ("--cafile", files["ca"], "--cert", files["cert"], "--key", files["key"])
-        command = ("mosquitto_sub", "-h", "127.0.0.1", "-p", str(port), *secured, "-t", "edge/v1/+/+/up/telemetry")
-        return subprocess.Popen([*command, "-C", "1", *more], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        where = ("-h", "127.0.0.1", "-p", str(port), *secured, "-t", "edge/v1/+/+/up/telemetry")
+        return ["mosquitto_sub", *where, *more]
+
+    def subscriber(name, *more):
+        command = subscriber_command(name, "-C", "1", *more)
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     # Until both are subscribed what the device says may come too early: it repeats itself.
     readers = [subscriber("dash"), subscriber("store")]
@@ -170,8 +174,16 @@ def test_a_subscriber_certificate_opens_telemetry_until_it_is_revoked(hub, site,
         "both readers",
     )
     assert [reader.communicate()[0] for reader in readers] == [b"hello\n", b"hello\n"]
+    listening = Path(made["dash"]["cert"]).with_name("dash.log")
+    with listening.open("wb") as log:
+        open_one = subprocess.Popen(subscriber_command("dash"), stdout=log, stderr=subprocess.STDOUT)
+    wait_for(
+        lambda: device.send("telemetry", b"live").result(WAIT) is not None and b"live" in listening.read_bytes(),
+        "an open connection",
+    )
     process = edge("hub", "revoke-certificate", "subscriber.dash", *where)
     assert "revoked 1" in process.communicate(timeout=60)[0]
+    assert open_one.wait(WAIT) != 0
     wait_for(lambda: subscriber("dash", "-W", "1").wait(WAIT) not in {0, 27}, "the refusal")
     assert subscriber("store", "-W", "1").wait(WAIT) == 27
     assert edge("hub", "revoke-certificate", device.id, *where).wait(60) == 2
