@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -172,7 +173,7 @@ class Work:
         if not self._generations.has(journal.generation):
             raise DeploymentError("generation-missing", f"generation {journal.generation} is not in the store")
         anchor = anchor_of(journal)
-        if anchor is None:
+        if anchor is None or self._generations.twin(anchor.sha256) is not None:
             return Outcome(event="done")
         if (self._paths.staging / anchor_name(anchor)).is_dir():
             fsync_folder(self._paths.staging)  # whoever unpacked it may have been cut off before
@@ -191,6 +192,14 @@ class Work:
         discard(self._paths.downloads / anchor.sha256)
         return Outcome(event="done")
 
+    def _anchor_folder(self, anchor: TargetFile) -> Path:
+        """Return where an anchor set lies unpacked: a generation that was made of the same bytes, or its own folder."""
+        twin = self._generations.twin(anchor.sha256)
+        folder = self._generations.path(twin) if twin else self._paths.staging / anchor_name(anchor)
+        if not folder.is_dir():
+            raise DeploymentError("generation-missing", f"the anchor set {anchor.path} is gone")
+        return folder
+
     def _test(self, journal: Journal, slots: Slots) -> Outcome:
         wanted, generation = _wanted(journal), _choice(journal).generation
         anchor = anchor_of(journal)
@@ -202,7 +211,7 @@ class Work:
                 options=wanted.config,
                 incumbent=str(self._generations.path(incumbent)) if incumbent else None,
                 incumbent_options=self._generations.read(incumbent).config if incumbent else {},
-                anchor=str(self._paths.staging / anchor_name(anchor)) if anchor else None,
+                anchor=str(self._anchor_folder(anchor)) if anchor else None,
             )
         )
         evidence: dict[str, Any] = {"judgement": plain(judgement)}

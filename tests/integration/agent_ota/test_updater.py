@@ -383,6 +383,20 @@ def test_anchor_set_is_fetched_verified_and_given_to_testing(world: World) -> No
     assert sum(path == anchor.path for path, _ in world.server.requests) == 1
 
 
+def test_an_anchor_set_that_is_a_bundle_here_does_not_come_again(world: World) -> None:
+    """Where the anchor set is the first release's own bundle its bytes come once, and judge from its generation."""
+    first = world.publish("1.0.0")
+    bundle = first.targets["cpu.edge"]
+    anchor = msgspec.structs.replace(bundle, path="anchors/first.edge", url=world.server.url + "/anchors/first.edge")
+    one = commit(world, msgspec.structs.replace(first, anchor=anchor))
+    commit(world, msgspec.structs.replace(world.publish("2.0.0"), anchor=anchor))
+    assert [request.anchor for request in world.workers.judged] == [str(generation_dir(world.paths.store, one))] * 2
+    assert not [path for path, _ in world.server.requests if "anchor" in path]
+    commit(world, msgspec.structs.replace(world.publish("3.0.0"), anchor=bundle))
+    commit(world, msgspec.structs.replace(world.publish("4.0.0"), anchor=bundle))  # the first generation has gone
+    assert world.workers.judged[-1].anchor == str(world.paths.staging / f"anchor-{bundle.sha256}")
+
+
 def test_wrong_bytes_are_discarded_and_fetched_again(world: World) -> None:
     """A mirror with other bytes of the same length is seen by the hash; the next try starts from nothing."""
     offer = world.publish("1.0.0")
