@@ -27,6 +27,7 @@ from edgesdk_agent.device import broker_address, capabilities, conditions, limit
 from edgesdk_agent.evidence_socket import EvidenceSocket
 from edgesdk_agent.identity import CA, STATEMENT_KEY, Identity, trusted_root
 from edgesdk_agent.intake import Intake
+from edgesdk_agent.lock import tenure
 from edgesdk_agent.notify import Notifier
 from edgesdk_agent.ota.backoff import Backoff as RetryBackoff
 from edgesdk_agent.ota.download import Downloader
@@ -49,7 +50,12 @@ log = logging.getLogger(__name__)
 
 WILL_DELAY_S = 5
 SESSION_S = 30
-"""The broker keeps the session this long, so that a short break of the network is no change of presence."""
+"""The broker keeps the session this long, so that a short break of the network is no change of presence.
+
+Longer would gain nothing, whether a device is away for a minute or for weeks: what it is to run is retained, commands
+expire and name the run that they are for, and what it has to say waits in its own outbox. For the same reasons a new
+run starts with a clean session.
+"""
 BENCHMARK_S = 60.0
 
 
@@ -113,6 +119,7 @@ def build(
         on_desired=on_desired,
         on_command=supervisor.command,
         on_refused=supervisor.refused,
+        on_problem=supervisor.problem_changed,
         sign=sign,
         backoff=Backoff(base=config.retry.first_seconds, cap=config.retry.max_seconds),
         poll_seconds=config.link.poll_seconds,
@@ -198,6 +205,7 @@ def build(
             ),
             notifier=Notifier(),
             status_file=paths.status,
+            tenure=tenure(paths.lock),
             interval_seconds=config.telemetry.interval_seconds,
         )
     )

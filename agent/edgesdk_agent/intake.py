@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 MAX_COMMANDS = 16
 REFUSED_PAUSE_S = 2.0
 """After a document was not accepted the next one waits this long: forged ones cannot keep the device busy."""
+MAX_WORDS = 1000
 SIGN_EVERY_S = 0.5
 """Statements that follow each other within this time are signed by one worker."""
 ABOUT_THE_DOCUMENT = {
@@ -132,10 +133,15 @@ class Intake:
         on_desired: Called with every verified document (again after every look at the repository).
         on_command: Called with a verified command and the message it came in.
         on_refused: Called with the reason when something was refused by the trust worker.
+        on_problem: Called when `problem` is another one than before, or none any more.
         sign: Signs waiting statements; raises `EdgeError` to be called again later.
         backoff: Delays after failures.
         poll_seconds: Time between two looks at the repository when all is well.
         clock: For deadlines.
+
+    Attributes:
+        counts: What came down.
+        problem: Why the newest desired document is not acted on; None once one was accepted.
     """
 
     def __init__(
@@ -150,12 +156,14 @@ class Intake:
         on_desired: Callable[[VerifiedDesired], None],
         on_command: Callable[[Command, Message], None],
         on_refused: Callable[[Reason], None],
+        on_problem: Callable[[], None],
         sign: Callable[[], None],
         backoff: Backoff,
         poll_seconds: float,
         clock: Clock,
     ) -> None:
         self.counts = Counts()
+        self.problem: Reason | None = None
         self._identity = identity
         self._run = run
         self._state = state
@@ -165,6 +173,7 @@ class Intake:
         self._on_desired = on_desired
         self._on_command = on_command
         self._on_refused = on_refused
+        self._on_problem = on_problem
         self._sign = sign
         self._backoff = backoff
         self._poll_seconds = poll_seconds
@@ -339,6 +348,7 @@ class Intake:
         with self._condition:
             self._waiting.retry = None
         self.counts.last_problem = ""
+        self._note_problem(None)
         self._on_desired(verified)
 
     def _not_verified(self, error: EdgeError, envelope: dict[str, Any], *, new: bool) -> None:
@@ -354,6 +364,13 @@ class Intake:
                 self._waiting.retry = envelope if new else self._waiting.retry
         if isinstance(error, TrustError):
             self._refused(error)
+        self._note_problem(Reason(code=error.code, message=error.message[:MAX_WORDS], hint=error.hint))
+
+    def _note_problem(self, problem: Reason | None) -> None:
+        changed = (problem and problem.code) != (self.problem and self.problem.code)
+        self.problem = problem
+        if changed:
+            self._on_problem()
 
     def _refused(self, error: EdgeError) -> None:
         self.counts.refused += 1

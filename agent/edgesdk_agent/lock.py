@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edgesdk.errors import DeploymentError
@@ -25,9 +26,19 @@ def only_agent(path: Path) -> Iterator[None]:
         os.close(handle)
         raise DeploymentError("agent-running", f"another agent uses {path.parent.parent}") from None
     try:
+        with suppress(OSError):  # a full disk: an earlier tenure's name stays, and that is all
+            os.pwrite(handle, secrets.token_hex(8).encode(), 0)
         yield
     finally:
         os.close(handle)
+
+
+def tenure(path: Path) -> str:
+    """Return the name that the lock was given when it was taken last; "" if it has none."""
+    try:
+        return path.read_text()
+    except (OSError, ValueError):
+        return ""
 
 
 def is_running(path: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import msgspec
@@ -11,9 +10,10 @@ from edgesdk.errors import DeploymentError, EdgeError
 from edgesdk.generation import read_slots
 from edgesdk_agent.hub import standing
 from edgesdk_agent.identity import load_identity
-from edgesdk_agent.lock import is_running
+from edgesdk_agent.lock import is_running, tenure
 from edgesdk_agent.ota.status import ModelStatus
 from edgesdk_agent.paths import Paths
+from edgesdk_agent.status_file import read_status as read_agent
 from edgesdk_agent.store.records import Quarantined
 from edgesdk_agent.telemetry.probes import Probes
 from edgesdk_agent.why import Facts
@@ -27,15 +27,16 @@ def read_status(paths: Paths) -> dict[str, Any]:
     Raises:
         DeploymentError: ``not-enrolled`` or ``store-corrupt``.
     """
-    identity = load_identity(paths)
+    identity, running = load_identity(paths), is_running(paths.lock)
+    agent = read_agent(paths.status, tenure=tenure(paths.lock) if running else None)
     return {
         "device": identity.device,
         "fleet": identity.fleet,
         "hub": identity.hub,
         "root": str(paths.root),
-        "running": is_running(paths.lock),
+        "running": running,
         "slots": _slots(paths),
-        "agent": _agent(paths),
+        "agent": agent,
     }
 
 
@@ -72,6 +73,7 @@ def _facts(found: dict[str, Any], model: str, disk_free: int | None) -> Facts:
     return Facts(
         model=model,
         running=found["running"],
+        starting=found["running"] and not agent,
         online=bool(agent.get("online")),
         serial=agent.get("serial", 0),
         problem=agent.get("intake", {}).get("last_problem", ""),
@@ -86,7 +88,8 @@ def _facts(found: dict[str, Any], model: str, disk_free: int | None) -> Facts:
 
 def describe(found: dict[str, Any]) -> str:
     """Write it for people."""
-    running = "running" if found["running"] else "stopped"
+    starting = found["running"] and not found["agent"]
+    running = "starting" if starting else "running" if found["running"] else "stopped"
     online = ", online" if found["running"] and found["agent"].get("online") else ""
     lines = [f"{found['device']} in fleet {found['fleet']}: {running}{online}"]
     models = found["agent"].get("models", {})
@@ -124,12 +127,4 @@ def _slots(paths: Paths) -> dict[str, Any]:
             continue
         if slots is not None:
             found[model] = msgspec.to_builtins(slots)
-    return found
-
-
-def _agent(paths: Paths) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(paths.status.read_bytes())
-    except (OSError, ValueError):
-        return {}
     return found

@@ -6,7 +6,6 @@ Threads: this loop (publishes, records, watchdog), the link's (receives), the in
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import threading
@@ -34,6 +33,7 @@ from edgesdk_agent.intake import Intake
 from edgesdk_agent.notify import Notifier
 from edgesdk_agent.ota.updater import Updater
 from edgesdk_agent.statements import StatementPublisher
+from edgesdk_agent.status_file import write_status
 from edgesdk_agent.store.state import StateDb
 from edgesdk_agent.telemetry.outbox import Outbox
 from edgesdk_agent.telemetry.probes import Probes
@@ -79,6 +79,7 @@ class Parts:
     commands: Commands
     notifier: Notifier
     status_file: Path
+    tenure: str
     interval_seconds: float
 
 
@@ -91,7 +92,8 @@ class Supervisor:
         self._offer = threading.Event()
         self._link_states: list[LinkState] = []
         self._parts: Parts | None = None
-        self._last_status = b""
+        self._last_status: dict[str, Any] = {}
+        self._presence_due = False
 
     # ---- what the parts call, on their threads
 
@@ -132,6 +134,11 @@ class Supervisor:
     def refused(self, reason: Reason) -> None:
         """Tell the fleet that something was refused."""
         self.parts.recorder.error(reason)
+        self.wake.set()
+
+    def problem_changed(self) -> None:
+        """Tell the fleet why a desired document is not acted on, or that nothing is in its way any more."""
+        self._presence_due = True
         self.wake.set()
 
     def command(self, command: Command, message: Message) -> None:
@@ -210,6 +217,7 @@ class Supervisor:
         parts.evidence.start()
         updater.start()
         parts.intake.start()
+        self._write_status()
         self._connect()
         parts.notifier.send("READY=1")
         ready()
@@ -255,9 +263,12 @@ class Supervisor:
         parts = self.parts
         while self._link_states:
             if self._link_states.pop(0).online:
-                self._announce(online=True)
+                self._presence_due = True
                 parts.publisher.connected()
                 parts.statements.connected()
+        if self._presence_due and parts.link.online and not self._stopping.is_set():
+            self._presence_due = False
+            self._announce(online=True)
         parts.statements.pump()
         if parts.link.online:
             parts.publisher.pump()
@@ -275,17 +286,16 @@ class Supervisor:
         parts.recorder.record(models, parts.probes.read(parts.time.state), parts.updater.reported())
 
     def _write_status(self) -> None:
-        """Write the status for `edge-agent status` when it changed; not durable, for it is only for looking at."""
-        data = json.dumps(self.status(), sort_keys=True).encode()
-        if data == self._last_status:
+        """Write the status for `edge-agent status` when it changed."""
+        status = self.status()
+        if status == self._last_status:
             return
-        file = self.parts.status_file
         try:
-            file.with_suffix(".new").write_bytes(data)
-            file.with_suffix(".new").replace(file)
+            write_status(self.parts.status_file, status, tenure=self.parts.tenure)
         except OSError as error:
             logger.debug("the status could not be written: %s", error)
-        self._last_status = data
+        else:
+            self._last_status = status
 
     def _drive_updater(self) -> None:
         updater = self.parts.updater
@@ -341,6 +351,7 @@ def presence(parts: Parts, *, online: bool) -> bytes:
             boot=parts.boot,
             ended=parts.ended,
             capabilities=parts.capabilities() if online else None,
+            problem=parts.intake.problem if online else None,
         )
     )
 

@@ -25,6 +25,7 @@ PUT_OUT = {
 }
 ENROL = "Ask the operator for a token (`edge fleet token`), then: edge-agent enroll TOKEN --force."
 START = "Start the agent: `systemctl start edge-agent`, or `edge-agent run`."
+AGAIN = "Ask again in a few seconds."
 CONNECT = "Nothing, if the device is meant to be offline; else check its network and the broker's address."
 
 UNDER_WAY: dict[State, str] = {
@@ -42,6 +43,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         running: The agent runs; otherwise `status` is what it said last.
+        starting: It was started just now and has said nothing yet.
         serial: Of the desired document in force; 0: none was accepted yet.
         problem: Why the newest desired document is not in force, ending in its ``[code]``; "" if it is.
         status: What the updater says of the model; None if no desired document ever named it.
@@ -53,6 +55,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     model: str
     running: bool = True
+    starting: bool = False
     online: bool = True
     serial: int = 0
     problem: str = ""
@@ -86,6 +89,9 @@ def explain(facts: Facts) -> Explanation:
     """Say why a model has or has not an update here."""
     status = facts.status
     reason = status.reason if status else None
+    if facts.starting:
+        sentences = [_served(facts), "The agent is just starting and has not said yet how it stands."]
+        return Explanation(model=facts.model, updated=False, because="", text=" ".join(sentences), next=AGAIN)
     sentences = [_served(facts), _asked(facts), *_progress(facts), *_surroundings(facts)]
     return Explanation(
         model=facts.model,

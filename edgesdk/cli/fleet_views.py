@@ -61,6 +61,9 @@ def devices_table(devices: list[dict[str, Any]]) -> None:
             )
             if said.get("reason"):
                 notes += _reason([device["id"]], model, said["reason"])
+        if problem := device.get("problem"):
+            told = {**problem, "message": f"does not act on what it was asked: {problem['message']}"}
+            notes += _reason([device["id"]], "", told)
         if device["ahead"]:
             notes.append(f"{device['id']} is ahead of this hub: it obeys a later document (was the hub restored?)")
     _print(table, notes)
@@ -183,7 +186,7 @@ def trial_note(rollout: dict[str, Any]) -> str:
 def _words(device: dict[str, Any]) -> str:
     """Say where one device stands: its own word, and why."""
     if not device["state"]:
-        return "silent"
+        return printable(f"silent ({device['reason']})" if device["reason"] else "silent")
     return printable(f"{device['state']} ({device['reason']})" if device["reason"] else device["state"])
 
 

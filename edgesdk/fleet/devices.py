@@ -20,7 +20,7 @@ from edgesdk.fleet.access import add_enrolment_token, use_enrolment_token
 from edgesdk.fleet.desired import clear, read_desired
 from edgesdk.fleet.registry import Registry
 from edgesdk.fleet.releases import RepositoryView
-from edgesdk.fleet.tables import CapabilitiesRow, DesiredRow, Device, Latest, StatementRow
+from edgesdk.fleet.tables import CapabilitiesRow, DesiredRow, Device, Latest, ProblemRow, StatementRow
 from edgesdk.protocol.messages import Statement
 from edgesdk.trust.ca import Authority
 from edgesdk.trust.enrolment import EnrolRequest, EnrolResponse, Token, check_request
@@ -150,12 +150,16 @@ def describe_all(registry: Registry) -> list[dict[str, Any]]:
         rows = session.scalars(select(Device).order_by(Device.id)).all()
         asked = {row.device: row for row in session.scalars(select(DesiredRow))}
         able = {row.device: row for row in session.scalars(select(CapabilitiesRow))}
+        wrong = {row.device: row for row in session.scalars(select(ProblemRow))}
         query = select(StatementRow).join(Latest, Latest.statement == StatementRow.id)
         said: dict[str, list[StatementRow]] = {}
         for statement in session.scalars(query):
             said.setdefault(statement.device, []).append(statement)
     now = registry.now()
-    return [_describe(row, asked.get(row.id), able.get(row.id), said.get(row.id, []), now) for row in rows]
+    return [
+        _describe(row, asked.get(row.id), able.get(row.id), wrong.get(row.id), said.get(row.id, []), now)
+        for row in rows
+    ]
 
 
 def describe(registry: Registry, device_id: str) -> dict[str, Any]:
@@ -169,11 +173,11 @@ def describe(registry: Registry, device_id: str) -> dict[str, Any]:
         if row is None:
             raise TrustError("device-unknown", f"there is no device {device_id[:80]!r}", hint=WHERE_IDS)
         desired = session.get(DesiredRow, device_id)
-        able = session.get(CapabilitiesRow, device_id)
+        able, wrong = session.get(CapabilitiesRow, device_id), session.get(ProblemRow, device_id)
         newest = select(StatementRow).where(StatementRow.device == device_id)
         latest = session.scalars(newest.join(Latest, Latest.statement == StatementRow.id)).all()
         history = session.scalars(newest.order_by(StatementRow.id.desc()).limit(MAX_HISTORY)).all()
-    found = _describe(row, desired, able, latest, registry.now())
+    found = _describe(row, desired, able, wrong, latest, registry.now())
     found["history"] = [_said(statement, row, registry.now()) for statement in history]
     return found
 
@@ -199,8 +203,13 @@ def desired_envelope(registry: Registry, device_id: str) -> dict[str, Any]:
     return found
 
 
-def _describe(
-    row: Device, desired: DesiredRow | None, able: CapabilitiesRow | None, said: Any, now: int
+def _describe(  # noqa: PLR0917 - one row of each table
+    row: Device,
+    desired: DesiredRow | None,
+    able: CapabilitiesRow | None,
+    wrong: ProblemRow | None,
+    said: Any,
+    now: int,
 ) -> dict[str, Any]:
     asked = read_desired(desired) if desired else None
     return {
@@ -216,6 +225,8 @@ def _describe(
         "run": row.run,
         "capabilities": json.loads(able.document) if able else None,
         "capabilities_at": able.at if able else None,
+        "problem": json.loads(wrong.document) if wrong else None,
+        "problem_at": wrong.at if wrong else None,
         "models": {statement.model: _said(statement, row, now) for statement in said},
         "desired": msgspec.to_builtins(asked.models) if asked else {},
         "serial": asked.serial if asked else 0,

@@ -11,16 +11,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import Select, select
+from sqlalchemy import Select, delete, select
 from sqlalchemy.orm import Session
 
 from edgesdk.canonical import canonical_json, sha256_hex
 from edgesdk.errors import EdgeError, LinkError, TrustError
 from edgesdk.fleet import rotations
 from edgesdk.fleet.registry import Registry
-from edgesdk.fleet.tables import CapabilitiesRow, Device, Latest, StatementRow
+from edgesdk.fleet.tables import CapabilitiesRow, Device, Latest, ProblemRow, StatementRow
 from edgesdk.protocol import topics
-from edgesdk.protocol.messages import STATEMENT_TYPE, Event, Presence, Statement, StateReport, decode
+from edgesdk.protocol.messages import STATEMENT_TYPE, Event, Presence, Reason, Statement, StateReport, decode
 from edgesdk.targets.matching import Capabilities
 from edgesdk.trust.dsse import verify_document
 from edgesdk.trust.keys import public_key
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 LARGEST = 2**63 - 1
 """Counters and serials beyond this do not fit a database column."""
 MAX_CAPABILITIES = 16_384
+MAX_PROBLEM = 4096
 
 
 class Inbox:
@@ -86,6 +87,8 @@ class Inbox:
             row.run, row.agent = presence.run[:64], presence.agent[:64]
             if presence.capabilities is not None:
                 _note_capabilities(session, row.id, presence.capabilities, self._registry.now())
+            if presence.online:  # the last will knows of no problem, and of no cure
+                _note_problem(session, row.id, presence.problem, self._registry.now())
         return True
 
     def _statements(
@@ -133,6 +136,16 @@ def _note_capabilities(session: Session, device: str, found: Capabilities, now: 
     if len(document) > MAX_CAPABILITIES:
         raise LinkError("message-too-large", f"{device} tells its capabilities in {len(document)} bytes")
     session.merge(CapabilitiesRow(device=device, at=now, document=document))
+
+
+def _note_problem(session: Session, device: str, problem: Reason | None, now: int) -> None:
+    if problem is None:
+        session.execute(delete(ProblemRow).where(ProblemRow.device == device))
+        return
+    document = msgspec.json.encode(problem).decode()
+    if len(document) > MAX_PROBLEM:
+        raise LinkError("message-too-large", f"{device} tells its problem in {len(document)} bytes")
+    session.merge(ProblemRow(device=device, at=now, document=document))
 
 
 def read_statement(

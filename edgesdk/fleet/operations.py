@@ -225,7 +225,7 @@ class Operations:
         """
         with self.registry.reading() as session:
             plan = plans.load(session, rollout_id)
-            return plan, plans.progress(session, plan)
+            return plan, plans.told(session, plan, plans.progress(session, plan))
 
     # ---- inside one transaction
 

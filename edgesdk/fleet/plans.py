@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 
 from edgesdk.errors import ConfigError
 from edgesdk.fleet.rollout import ACTIVE, SILENT, Progress, Rollout, progress_of, put_out
-from edgesdk.fleet.tables import Device, RolloutRow, StatementRow
-from edgesdk.protocol.messages import Statement
+from edgesdk.fleet.tables import Device, ProblemRow, RolloutRow, StatementRow
+from edgesdk.protocol.messages import Reason, Statement
 
 _STATEMENTS = msgspec.json.Decoder(Statement)
 NEWEST_FIRST = (RolloutRow.created_at.desc(), RolloutRow.id)
@@ -98,6 +98,18 @@ def progress(session: Session, plan: Rollout) -> dict[str, Progress]:
     for device in revoked.intersection(plan.devices):
         found_progress[device] = put_out(found_progress.get(device, SILENT))
     return found_progress
+
+
+def told(session: Session, plan: Rollout, found: dict[str, Progress]) -> dict[str, Progress]:
+    """Add why devices that were asked have stated nothing yet, as they told it unsigned: for people, not for rules."""
+    if plan.state not in ACTIVE:
+        return found
+    silent = {device for wave in plan.opened for device in wave.devices if device not in found}
+    rows = session.scalars(select(ProblemRow)).all() if silent else ()
+    problems = {row.device: msgspec.json.decode(row.document, type=Reason) for row in rows if row.device in silent}
+    return found | {
+        device: Progress(reason=why.code, message=why.message, hint=why.hint) for device, why in problems.items()
+    }
 
 
 def _plan(row: RolloutRow) -> Rollout:

@@ -74,6 +74,15 @@ class CapabilitiesRow(Base):
     document: Mapped[str] = mapped_column(Text)
 
 
+class ProblemRow(Base):
+    """Why a device does not act on the newest desired document, in its words (`messages.Reason`); not signed."""
+
+    __tablename__ = "problems"
+    device: Mapped[str] = mapped_column(ForeignKey("devices.id"), primary_key=True)
+    at: Mapped[int] = mapped_column(BigInteger)
+    document: Mapped[str] = mapped_column(Text)
+
+
 class EnrolmentToken(Base):
     """A one-time right to enrol one device; `id` is the SHA-256 of its secret."""
 

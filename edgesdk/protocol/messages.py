@@ -110,11 +110,22 @@ class Command(_Down, frozen=True, kw_only=True):
 # ---- up -------------------------------------------------------------------------------------------------------------
 
 
+class Reason(_Up, frozen=True, kw_only=True):
+    """Why: a code of `edgesdk.errors.CODES`, a sentence, and what to do."""
+
+    code: str
+    message: str = ""
+    hint: str = ""
+    permanent: bool = False
+
+
 class Presence(_Up, frozen=True, kw_only=True):
     """`up/presence` (retained; the last will says offline).
 
     `ended` says how the run before ended: first, stopped, killed, planned, power loss, watchdog or crash.
-    `capabilities` is what the device can do, told when it comes online; not signed: it informs, it decides nothing.
+    `capabilities` is what the device can do, told when it comes online. `problem` says why the newest desired document
+    that came is not acted on (refused, or the repository or the disk is in the way); it needs no room on the disk and
+    is told anew when it changes. Neither is signed: they inform, they decide nothing.
     """
 
     device: DeviceId
@@ -126,15 +137,7 @@ class Presence(_Up, frozen=True, kw_only=True):
     boot: str = ""
     ended: str = ""
     capabilities: Capabilities | None = None
-
-
-class Reason(_Up, frozen=True, kw_only=True):
-    """Why: a code of `edgesdk.errors.CODES`, a sentence, and what to do."""
-
-    code: str
-    message: str = ""
-    hint: str = ""
-    permanent: bool = False
+    problem: Reason | None = None
 
 
 class Statement(_Up, frozen=True, kw_only=True):

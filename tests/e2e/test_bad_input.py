@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from e2e_world import MODEL, edge, wait_for
+from e2e_world import MODEL, command, edge, wait_for
 from edgesdk_agent.store.state import StateDb
 from paho.mqtt import client as mqtt
 from paho.mqtt import publish
@@ -258,12 +258,24 @@ def test_full_disk(lab, small_disk):
     with filled(small_disk, leave=0):
         rollout = lab.deploy("2.1.0", device)
         device.agent.wait_line(r"not acted on.*\[disk-full\]")
+        assert wait_for(lambda: _told(lab, device, rollout), "the hub to know") == "disk-full"
+        why = command("edgesdk_agent", "why", MODEL, "--config", device.config, "--json").json["models"][0]
+        assert "not in force" in why["text"]
+        assert "[disk-full]" in why["text"]
         assert device.good_release() == "2.0.0"
     lab.watch(rollout)
     app.wait_answer("2.1.0")
     assert app.failures() == []
     app.program.end()
     device.agent.stop()
+
+
+def _told(lab, device, rollout):
+    """Return why the device does not act, as the hub shows it with the rollout and with the device."""
+    standing = lab.fleet("status", rollout).json["waves"][0]["devices"][0]
+    problem = lab.fleet("devices", device.id).json["problem"] or {}
+    assert (standing["state"], standing["standing"]) == ("", "silent")
+    return standing["reason"] if standing["reason"] == problem.get("code") else ""
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from edgesdk_agent.timekeeping import TrustedTime
 from edgesdk_agent.workers.messages import VerifiedDesired, VerifyDesired
 
 from edgesdk.clock import SystemClock, rfc3339
-from edgesdk.errors import LinkError
+from edgesdk.errors import DeploymentError, LinkError
 from edgesdk.protocol.backoff import Backoff
 from edgesdk.protocol.link_types import Message
 from edgesdk.protocol.messages import COMMAND_TYPE, Command, Reason
@@ -40,6 +40,7 @@ class Rig:
     desired: queue.Queue[VerifiedDesired] = field(default_factory=queue.Queue)
     commands: queue.Queue[Command] = field(default_factory=queue.Queue)
     refused: queue.Queue[Reason] = field(default_factory=queue.Queue)
+    problems: queue.Queue[Reason | None] = field(default_factory=queue.Queue)
     signed: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     intake: Intake = field(init=False)
 
@@ -55,6 +56,7 @@ class Rig:
             on_desired=self.desired.put,
             on_command=lambda command, _: self.commands.put(command),
             on_refused=self.refused.put,
+            on_problem=lambda: self.problems.put(self.intake.problem),
             sign=self.signed.release,
             backoff=Backoff(base=0.05, cap=0.1),
             poll_seconds=poll_seconds,
@@ -125,6 +127,26 @@ def test_a_replay_is_refused_reported_and_counted(rig: Rig) -> None:
     rig.send(serial=11)
     assert rig.desired.get(timeout=WAIT).desired.serial == 11
     assert rig.workers.desired == 3, "a forged document makes nobody look at the repository again"
+
+
+def test_what_is_in_the_way_is_told_once_until_it_is_over(rig: Rig) -> None:
+    """A problem with the newest document is told when it begins, not at each try, and again when it has ended."""
+    verify, failures = rig.workers.verify_desired, iter(range(4))
+
+    def full(request: VerifyDesired) -> VerifiedDesired:
+        if next(failures, None) is not None:
+            raise DeploymentError("disk-full", "no room for the repository's metadata")
+        return verify(request)
+
+    rig.workers.verify_desired = full
+    rig.make()
+    rig.send(serial=10)
+    told = rig.problems.get(timeout=WAIT)
+    assert told is not None
+    assert (told.code, told.message) == ("disk-full", "no room for the repository's metadata")
+    assert rig.problems.get(timeout=WAIT) is None
+    assert rig.desired.get(timeout=WAIT).desired.serial == 10
+    assert rig.problems.empty()
 
 
 def test_what_is_not_for_this_device_costs_no_worker(rig: Rig) -> None:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from edgesdk.fleet.devices import describe, describe_all
-from edgesdk.fleet.inbox import MAX_CAPABILITIES, Inbox
+from edgesdk.fleet.inbox import MAX_CAPABILITIES, MAX_PROBLEM, Inbox
 from edgesdk.fleet.registry import Registry
 from edgesdk.fleet.rollout import progress_of
 from edgesdk.fleet.tables import Device
@@ -62,6 +62,23 @@ def test_a_manifest_of_absurd_size_is_refused(registry: Registry) -> None:
     assert not inbox.receive(topic, presence(huge))
     shown = describe(registry, "dev-1")
     assert (shown["capabilities"], shown["online"]) == (None, False)
+
+
+def test_a_problem_is_shown_until_it_is_over(registry: Registry) -> None:
+    """Why a device does not act on what it was asked is in its description; its last will does not forget it."""
+    inbox, topic = Inbox(registry, fleet="lab"), topics.up("lab", "dev-1", "presence")
+    full = Reason(code="disk-full", message="no room", hint="Make room.")
+    told = Presence(device="dev-1", fleet="lab", online=True, run="r", ts="", problem=full)
+    assert inbox.receive(topic, encode(told))
+    assert inbox.receive(topic, presence(None, online=False))
+    shown = describe(registry, "dev-1")
+    assert msgspec.convert(shown["problem"], Reason) == full
+    assert describe_all(registry)[0]["problem"] == shown["problem"]
+    assert inbox.receive(topic, presence(ABLE))
+    assert describe(registry, "dev-1")["problem"] is None
+    endless = msgspec.structs.replace(full, message="x" * MAX_PROBLEM)
+    assert not inbox.receive(topic, encode(msgspec.structs.replace(told, problem=endless)))
+    assert describe(registry, "dev-1")["problem"] is None
 
 
 def test_a_refusal_carries_its_fix_to_the_rollout() -> None:

@@ -83,6 +83,19 @@ def test_what_is_wrong_stands_below_with_the_fix(capsys):
     assert f"do:  {REASON['hint']}" in out
 
 
+def test_a_device_that_does_not_act_says_why(capsys):
+    """What a device tells of why it does not act on what it was asked is below the table, harmless, with its fix."""
+    problem = {"code": "disk-full", "message": "no [b]room[/b]", "hint": "Make room."}
+    views.devices_table([device("cam-1") | {"problem": problem}])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "cam-1: does not act on what it was asked: no [b]room[/b] [disk-full]" in out
+    assert "do: Make room." in out
+    waits = rollout(["cam-1"], state="", standing="silent", reason="disk-full", message="no room", hint="")
+    views.rollout_table(waits)
+    assert "no room [disk-full]" in " ".join(capsys.readouterr().out.split())
+    assert "silent (disk-full)" in views.watch_line(waits)
+
+
 def test_a_large_rollout_lists_who_is_not_done(capsys):
     """Of a thousand devices the committed ones are a number."""
     found = rollout([f"cam-{number}" for number in range(1000)])
