@@ -226,6 +226,16 @@ CODES: dict[str, CodeInfo] = {
                 "The converted artifact is worse than its source by more than the margin.",
                 "Use another recipe or calibration data; the message names the cause where it was found.",
             ),
+            "model-unreadable": ("Keras cannot read the model.", "Save it again with this version of Keras."),
+            "prune-unsupported": (
+                "The model has no channels or weights that can be removed safely.",
+                "The message names the layers; prune another part, or by weights.",
+            ),
+            "compression-unequal": (
+                "A removal that should have been lossless changed the answers; nothing was written.",
+                "Report it with the model: it is a bug.",
+            ),
+            "training-diverged": ("The loss became NaN or infinite.", "Lower --learning-rate; check the data."),
         },
     ),
     **_table(
@@ -285,6 +295,10 @@ CODES: dict[str, CodeInfo] = {
             "architecture": ("The bundle is for another processor architecture.", "Convert for this architecture."),
             "accelerator-missing": ("The accelerator that the bundle needs is not here.", "Convert for the CPU."),
             "memory-too-small": ("The device has less memory than the bundle needs.", "Use a smaller model."),
+            "fallback-share": (
+                "More of the model would run beside the accelerator than is allowed.",
+                "`edge lint` names each operator and its rewrite; or allow more with --fail-on-fallback.",
+            ),
             "opset-ceiling": (
                 "The ONNX model is newer than the oldest runtime of the target reads.",
                 "Export it again with the opset that the message names.",
@@ -305,6 +319,10 @@ CODES: dict[str, CodeInfo] = {
             "testing-crashed": ("The model crashed its runtime while it was tested.", "Fix the model or the target."),
             "testing-timeout": ("Testing took longer than its limit.", "Use a smaller model or a smaller golden set."),
             "worker-failed": ("A child process of the agent failed.", "See the agent's log; it is tried again."),
+            "download-budget": (
+                "The bytes that this device may download in a day are used up.",
+                "Nothing: it goes on tomorrow, where it stopped; or raise download.bytes_per_day in agent.toml.",
+            ),
             "maintenance-window": (
                 "No maintenance window of this device is open.",
                 "Nothing: it begins when one opens; or change maintenance.windows in agent.toml.",
@@ -379,6 +397,10 @@ CODES: dict[str, CodeInfo] = {
             "rollout-unknown": ("No rollout of this id is known.", "See `edge fleet status`."),
             "data-invalid": ("A data file cannot be used.", "Correct the data; the message says where."),
             "data-overlap": ("Calibration and evaluation data overlap.", "Keep the two sets apart."),
+            "compression-running": (
+                "Another process does this very training.",
+                "Wait for it; the same command is instant then.",
+            ),
             "calibration-not-finite": ("Calibration data holds NaN or infinity.", "Remove or repair these rows."),
             "calibration-range": (
                 "Calibration values are not of the size that the contract or the evaluation data has.",

@@ -29,6 +29,7 @@ from edgesdk_agent.identity import CA, STATEMENT_KEY, Identity, trusted_root
 from edgesdk_agent.intake import Intake
 from edgesdk_agent.lock import tenure
 from edgesdk_agent.notify import Notifier
+from edgesdk_agent.ota.allowance import Allowance
 from edgesdk_agent.ota.backoff import Backoff as RetryBackoff
 from edgesdk_agent.ota.download import Downloader
 from edgesdk_agent.ota.preflight import check
@@ -57,6 +58,9 @@ expire and name the run that they are for, and what it has to say waits in its o
 run starts with a clean session.
 """
 BENCHMARK_S = 60.0
+DAY_S = 86400
+DOWNLOADED = "downloaded"
+"""Key of `StateDb` under which a day's download is kept."""
 
 
 def build(
@@ -133,6 +137,7 @@ def build(
             ca=ca,
             bytes_per_second=config.download.bytes_per_second,
             environment={**os.environ, **proxies(config)},
+            allowance=daily_allowance(config, state, time, boot, clock),
         ),
         capabilities=can_do,
         clock=clock,
@@ -215,6 +220,22 @@ def build(
 def repository_ca(url: str, identity: Identity, paths: Paths) -> Path | None:
     """Return the fleet's authority for what the hub itself serves; None (the system's) for other servers."""
     return paths.keys / CA if url.startswith(identity.hub.rstrip("/") + "/") else None
+
+
+def daily_allowance(config: AgentConfig, state: StateDb, time: TrustedTime, boot: str, clock: Clock) -> Allowance:
+    """Return what this device may download in a day: one of UTC, or of its uptime while its clock is not proven."""
+
+    def today() -> str:
+        if time.state == "proven":
+            return time.now().date().isoformat()
+        return f"{boot} {int(clock.monotonic() // DAY_S)}"
+
+    return Allowance(
+        config.download.bytes_per_day,
+        today=today,
+        load=lambda: state.get(DOWNLOADED),
+        save=lambda text: state.set(DOWNLOADED, text),
+    )
 
 
 def benchmark(paths: Paths, workers: ChildWorkers, model: str) -> dict[str, Any]:

@@ -49,9 +49,15 @@ class TelemetryConfig(_Section, frozen=True, kw_only=True):
 
 
 class DownloadConfig(_Section, frozen=True, kw_only=True):
-    """``[download]``: `bytes_per_second` limits bandwidth (0: no limit)."""
+    """``[download]``.
+
+    Attributes:
+        bytes_per_second: Limit on bandwidth; 0: none.
+        bytes_per_day: The most that bundles may bring over the network in a day; the rest waits. 0: no limit.
+    """
 
     bytes_per_second: Bytes = 0
+    bytes_per_day: Bytes = 0
 
 
 class StoreConfig(_Section, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ import msgspec
 from edgesdk.clock import Clock, SystemClock, rfc3339
 from edgesdk.errors import ConfigError
 from edgesdk.protocol.messages import Desired, DesiredModel, MinTuf
-from edgesdk_agent.app import proxies, repository_ca, worker_environment
+from edgesdk_agent.app import daily_allowance, proxies, repository_ca, worker_environment
 from edgesdk_agent.config import AgentConfig
 from edgesdk_agent.device import capabilities, conditions, limits
 from edgesdk_agent.enrol import give_to_owner
@@ -160,18 +160,20 @@ class _Import:
 
     def _deploy(self, found: VerifiedImport, desired: Desired, offers: dict[str, Offer]) -> Imported:
         """Begin the deployment, up to its tests: those, and the trial, are the running agent's."""
-        config, allowed = self._config, limits(self._config.maintenance)
+        config, allowed, boot = self._config, limits(self._config.maintenance), self._probes.boot_id()
         updater = Updater(
             paths=self._paths,
             state=self._state,
             workers=self._workers,
             download=Downloader(
-                bytes_per_second=config.download.bytes_per_second, environment={**os.environ, **proxies(config)}
+                bytes_per_second=config.download.bytes_per_second,
+                environment={**os.environ, **proxies(config)},
+                allowance=daily_allowance(config, self._state, self._time, boot, self._clock),
             ),
             capabilities=lambda: capabilities(config.runtime, self._probes),
             clock=self._clock,
             emit=lambda _: None,
-            boot_id=self._probes.boot_id(),
+            boot_id=boot,
             run_id=secrets.token_hex(8),
             backoff=Backoff(draw=secrets.SystemRandom().random),
             disk_budget=config.store.disk_budget_bytes,

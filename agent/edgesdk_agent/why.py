@@ -18,7 +18,7 @@ from edgesdk_agent.store.records import Quarantined
 
 SHORT = 12
 LOW_DISK_BYTES = 64 << 20
-WAITS_FOR = frozenset({"maintenance-window", "memory-low", "too-hot"})
+WAITS_FOR = frozenset({"download-budget", "maintenance-window", "memory-low", "too-hot"})
 PUT_OUT = {
     "revoked": "The hub has revoked this device",
     "unknown": "The hub does not know this device's enrolment any more",

@@ -24,6 +24,7 @@ import msgspec
 
 from edgesdk.errors import LinkError
 from edgesdk.proxies import route
+from edgesdk_agent.ota.allowance import Allowance
 from edgesdk_agent.store.atomic import disk_errors, fsync_folder, write_atomic
 
 CHUNK = 64 * 1024
@@ -77,6 +78,7 @@ class Downloader:
         sleep: Waits for the bandwidth limit.
         monotonic: The clock of that limit.
         environment: Names proxies (`edgesdk.proxies`); left out: this process's.
+        allowance: What a day may download; None: as much as it takes.
     """
 
     def __init__(
@@ -89,7 +91,9 @@ class Downloader:
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
         environment: Mapping[str, str] | None = None,
+        allowance: Allowance | None = None,
     ) -> None:
+        self._allowance = allowance
         self._environment = os.environ if environment is None else environment
         self._ca = ca
         self._client_cert = client_cert
@@ -104,13 +108,15 @@ class Downloader:
         Raises:
             LinkError: ``http-failed``, ``http-status``, ``download-cut`` or ``download-length``; what was received
                 stays and is used by the next call.
-            DeploymentError: ``disk-full``.
+            DeploymentError: ``disk-full``; ``download-budget``, what was received stays here too.
         """
         job = _Job(url, path, length, stop)
         with disk_errors(str(path)):
             offset, validator = _resume_point(job)
             if offset == length and path.exists():
                 return Fetched(complete=True, received=0)
+            if self._allowance:
+                self._allowance.check()
             return self._transfer(job, offset, validator)
 
     def _transfer(self, job: _Job, offset: int, validator: str) -> Fetched:
@@ -169,12 +175,21 @@ class Downloader:
                         unsynced = 0
                     if offset < job.length and job.stop():
                         return Fetched(complete=False, received=offset - start)
+                    self._count(len(chunk), whole=offset == job.length)
                     self._slow_down(offset - start, began)
             finally:
                 _sync(file)
+                if self._allowance:
+                    self._allowance.save()
         if offset < job.length:
             raise LinkError("download-cut", f"{_shown(job.url)} ended after {offset} of {job.length} bytes")
         return Fetched(complete=True, received=offset - start)
+
+    def _count(self, received: int, *, whole: bool) -> None:
+        if self._allowance:
+            self._allowance.count(received)
+            if not whole:
+                self._allowance.check()
 
     @staticmethod
     def _read(response: http.client.HTTPResponse, url: str) -> bytes:

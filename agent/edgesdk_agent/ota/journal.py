@@ -17,7 +17,9 @@ from edgesdk_agent.workers.messages import Offer, TargetFile
 
 log = logging.getLogger(__name__)
 
-TRANSIENT_CODES = frozenset({"disk-full", "disk-error", "worker-failed", "generation-missing", "tuf-target-mismatch"})
+TRANSIENT_CODES = frozenset(
+    {"disk-full", "disk-error", "download-budget", "worker-failed", "generation-missing", "tuf-target-mismatch"}
+)
 ENDED_BY_NEWER = "superseded"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from agent_ota_world import RangeServer
-from edgesdk_agent.ota.download import Downloader, discard
+from edgesdk_agent.ota.allowance import Allowance
+from edgesdk_agent.ota.download import CHUNK, Downloader, discard
 
 from edgesdk.errors import ConfigError, DeploymentError, LinkError
 
@@ -140,6 +142,31 @@ def test_bandwidth_limit(server: RangeServer, tmp_path: Path) -> None:
     )
     limited.fetch(serve(server), tmp_path / "file", length=len(DATA))
     assert now[0] == pytest.approx(2.0)
+
+
+def test_a_days_allowance(server: RangeServer, tmp_path: Path) -> None:
+    """Beyond it nothing is asked for; restarts renew nothing, the next day goes on at the byte, in bounded pieces."""
+    kept: dict[str, str] = {}
+    day, per_day = ["monday"], len(DATA) * 2 // 5
+    url, path = serve(server), tmp_path / "file"
+
+    def life() -> Downloader:
+        save = functools.partial(kept.__setitem__, "downloaded")
+        return Downloader(
+            allowance=Allowance(per_day, today=lambda: day[0], load=lambda: kept.get("downloaded"), save=save)
+        )
+
+    for requests, (today, share) in enumerate((("monday", 2), ("tuesday", 4)), start=1):
+        day[0] = today
+        for _ in range(3):
+            with pytest.raises(DeploymentError, match="download-budget"):
+                life().fetch(url, path, length=len(DATA))
+        assert len(server.requests) == requests
+        assert 0 <= path.stat().st_size - len(DATA) * share // 5 <= 2 * CHUNK
+    day[0] = "wednesday"
+    assert life().fetch(url, path, length=len(DATA)).complete
+    assert path.read_bytes() == DATA
+    assert int(kept["downloaded"].split()[0]) <= len(DATA) // 5
 
 
 def test_damaged_sidecar_starts_anew(server: RangeServer, tmp_path: Path) -> None:
