@@ -4,12 +4,15 @@ Two models answer the same labelled examples. Only the *discordant* examples say
 newcomer is right, the incumbent wrong) and ``losses`` (the other way round). The newcomer's loss of accuracy is
 ``p_loss - p_win``, estimated by ``(losses - wins) / n``.
 
-How the test of "the loss is above a margin" is exact. Given ``m = wins + losses`` discordant examples, ``losses`` is
-binomial with probability ``1/2 + loss / (2 psi)``, where ``psi`` is the unknown share of discordant examples; for a
-margin of zero this is McNemar's exact test (McNemar 1947). For other margins ``psi`` is replaced by the worst value
-within its ``1 - gamma`` Clopper-Pearson bound and ``gamma`` is added to the p-value (Berger & Boos 1994, "P values
-maximized over a confidence set for the nuisance parameter", JASA 89). So the stated error rate holds for every sample
-size; it supposes independent examples.
+How the test of "the loss is above a margin" is exact. Tables of wins and losses are ordered by the score statistic with
+the restricted maximum likelihood estimate of its variance (Tango 1998, "Equivalence test and confidence interval for
+the difference in proportions for the paired-sample design", Statistics in Medicine 17). The p-value is the probability
+of a table at least as extreme, at the worst share ``psi`` of discordant examples within its ``1 - gamma``
+Clopper-Pearson interval, plus ``gamma`` (Berger & Boos 1994, "P values maximized over a confidence set for the nuisance
+parameter", JASA 89; Hsueh, Liu & Chen 2001, "Unconditional exact tests for equivalence or noninferiority for paired
+binary endpoints", Biometrics 57). The worst share is sought on a grid. At a margin of zero it is McNemar's exact test
+(McNemar 1947). So the stated error rate holds for every sample size; it supposes independent examples. The time grows
+with the root of n: about 10 ms for 2,000 examples.
 """
 
 from __future__ import annotations
@@ -17,14 +20,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import NormalDist
 
 NUISANCE_SHARE = 0.1
 """Part of alpha that is spent on not knowing the share of discordant examples."""
 MIN_EXAMPLES = 200
 """Fewer truth examples than this make a weak judge."""
 _BISECTIONS = 60
-_GRID = 40
-_NEGLIGIBLE = 1e-12
+_FINE_ENOUGH, _FINE_ENOUGH_PROBIT = 1e-5, 0.003
+_GRID = 30
+_TINY = 1e-9
+_DEVIATIONS = 6.5
+"""Counts that lie farther from their mean, in standard deviations, have a probability below 1e-10."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,20 +92,13 @@ def paired_loss_test(wins: int, losses: int, n: int, margin: float, alpha: float
         margin=margin,
         alpha=alpha,
         loss=(losses - wins) / n if n else 0.0,
-        p_above=_Test(wins, losses, n, gamma).p_above(margin),
-        p_below=_Test(losses, wins, n, gamma).p_above(-margin),
+        p_above=_p_above(wins, losses, n, margin, gamma),
+        p_below=_p_above(losses, wins, n, -margin, gamma),
     )
 
 
 def paired_loss_p_value(wins: int, losses: int, n: int, margin: float, alpha: float = 0.01) -> float:
-    """Return the p-value of "the loss is at most `margin`", by a more powerful test than `paired_loss_test`.
-
-    It is not conditional on the discordant examples ``m = wins + losses``: with the score
-    ``T = (losses - wins - n * margin) / sqrt(m)`` it is the largest P(T >= observed) over all shares psi of discordant
-    examples in their ``1 - gamma`` Clopper-Pearson interval, plus ``gamma`` (Berger & Boos 1994, as above; Hsueh, Liu &
-    Chen 2001, "Unconditional exact tests for equivalence or noninferiority for paired binary endpoints", Biometrics
-    57). 15 lost and none won of 252 at a margin of 2 % give 0.005; the conditional test gives 0.33. The maximum is
-    sought on a grid of psi. The time grows with n: about 0.1 s for 250 examples, 1 s for 5,000.
+    """Return `PairedVerdict.p_above` alone: 15 lost and none won of 252 at a margin of 2 % give 0.005.
 
     Raises:
         ValueError: If the counts, `margin` (0..1) or `alpha` (0..1) are impossible.
@@ -107,15 +107,7 @@ def paired_loss_p_value(wins: int, losses: int, n: int, margin: float, alpha: fl
     _check_open(alpha, "alpha")
     if not 0 <= margin <= 1:
         raise ValueError(f"margin must lie in 0..1, got {margin}")
-    gamma, m = alpha * NUISANCE_SHARE, wins + losses
-    if losses - wins <= n * margin:
-        return 1.0  # not even the observed loss is above the margin
-    if margin == 0:
-        return binomial_at_least(losses, m, 0.5)
-    score = (losses - wins - n * margin) / math.sqrt(m)
-    low, high = max(_lower_bound(m, n, gamma / 2), margin), max(_upper_bound(m, n, gamma / 2), margin)
-    grid = (low + (high - low) * step / _GRID for step in range(_GRID + 1))
-    return min(1.0, max(_score_at_least(score, n, psi, margin) for psi in grid) + gamma)
+    return _p_above(wins, losses, n, margin, alpha * NUISANCE_SHARE)
 
 
 def paired_difference_interval(b: int, c: int, n: int, alpha: float = 0.05) -> tuple[float, float]:
@@ -133,9 +125,10 @@ def paired_difference_interval(b: int, c: int, n: int, alpha: float = 0.05) -> t
     side = alpha / 2
     gamma = side * NUISANCE_SHARE
     estimate = (b - c) / n
-    gain, loss = _Test(c, b, n, gamma), _Test(b, c, n, gamma)
-    low = _boundary(lambda value: gain.p_above(value) <= side, -1.0, estimate)
-    high = -_boundary(lambda value: loss.p_above(value) <= side, -1.0, -estimate)
+    z = NormalDist().inv_cdf(1 - side)
+    step = z * math.sqrt((b + c) / n / n) + z * z / n
+    low = _edge(lambda value: _p_above(c, b, n, value, gamma), side, estimate, step)
+    high = -_edge(lambda value: _p_above(b, c, n, value, gamma), side, -estimate, step)
     return low, high
 
 
@@ -161,7 +154,8 @@ def examples_needed(wins: int, losses: int, n: int, margin: float, alpha: float 
     """
     if n == 0:
         raise ValueError("expected n > 0: without examples nothing says how many are needed")
-    size = n
+    enough = _normal_size(wins / n, losses / n, margin, alpha)
+    size = max(n, math.floor(0.8 * enough)) if math.isfinite(enough) else n
     while size <= 1000 * n:
         scale = size / n
         verdict = paired_loss_test(round(wins * scale), round(losses * scale), size, margin, alpha)
@@ -169,6 +163,15 @@ def examples_needed(wins: int, losses: int, n: int, margin: float, alpha: float 
             return size
         size = math.ceil(size * 1.1)
     return None
+
+
+def _normal_size(p_win: float, p_loss: float, margin: float, alpha: float) -> float:
+    """Return about how many examples decide by the normal approximation: where the exact search may begin."""
+    distance = abs(margin - (p_loss - p_win))
+    if distance < _TINY:
+        return math.inf
+    variance = p_win + p_loss - (p_loss - p_win) ** 2
+    return variance * (NormalDist().inv_cdf(1 - alpha) / distance) ** 2
 
 
 def binomial_at_least(k: int, n: int, p: float) -> float:
@@ -217,38 +220,86 @@ def _away_from_zero(value: float, tiny: float) -> float:
     return tiny if abs(value) < tiny else value
 
 
-def _score_at_least(score: float, n: int, psi: float, margin: float) -> float:
-    """Return P(T >= score) when the loss is `margin` and a share `psi` of the examples is discordant."""
-    psi = min(psi, 1 - _NEGLIGIBLE)
-    share = min(1.0, 0.5 + margin / (2 * psi))
+def _p_above(wins: int, losses: int, n: int, margin: float, gamma: float) -> float:
+    """Return the p-value of "the loss is at most `margin`"; a negative margin is "the gain is at least ..."."""
+    m = wins + losses
+    if margin == 0:
+        return binomial_at_least(losses, m, 0.5)
+    if losses - wins <= n * margin + _TINY:
+        return 1.0  # not even the observed loss is above the margin
+    if margin <= -1:
+        return gamma  # such a gain is every example won
+    least = abs(margin)  # no loss without as many discordant examples
+    low, high = max(_lower_bound(m, n, gamma / 2), least), max(_upper_bound(m, n, gamma / 2), least)
+    steps = _GRID if high > low else 0
+    shares = [low + (high - low) * step / _GRID for step in range(steps + 1)]
+    first, last = _likely(n, shares[0])[0], _likely(n, shares[-1])[1]
+    enough = _enough(_score(wins, losses, n, margin) - _TINY, n, margin, first, last)
+    return min(1.0, max(_at_least(enough, n, psi, margin, first) for psi in shares) + gamma)
+
+
+def _score(wins: int, losses: int, n: int, margin: float) -> float:
+    """Return Tango's score: the distance of the loss from `margin` in its standard deviations if it were `margin`."""
+    b = (2 * n - losses + wins) * margin - losses - wins
+    c = -wins * margin * (1 - margin)
+    p_win = max((math.sqrt(max(0.0, b * b - 8 * n * c)) - b) / (4 * n), 0.0, -margin)
+    variance = n * (2 * p_win + margin * (1 - margin))
+    return (losses - wins - n * margin) / math.sqrt(max(variance, _TINY * _TINY))
+
+
+def _likely(n: int, psi: float) -> tuple[int, int]:
+    """Return the least and the greatest number of discordant examples that there may be."""
+    mean, deviation = n * psi, math.sqrt(n * psi * (1 - psi))
+    spread = _DEVIATIONS * deviation
+    return max(0, math.floor(mean - spread)), min(n, math.ceil(mean + spread + _DEVIATIONS**2 / 2))
+
+
+def _enough(score: float, n: int, margin: float, first: int, last: int) -> list[int]:
+    """Return for each number of discordant examples the fewest losses that score as high; one more: none does."""
+    found, losses = [], 0
+    for m in range(first, last + 1):
+        losses = min(losses, m)
+        while losses > 0 and _score(m - losses + 1, losses - 1, n, margin) >= score:
+            losses -= 1
+        while losses <= m and _score(m - losses, losses, n, margin) < score:
+            losses += 1
+        found.append(losses)
+    return found
+
+
+def _at_least(enough: list[int], n: int, psi: float, margin: float, first: int) -> float:
+    """Return P(enough losses) when the loss is `margin` and a share `psi` of the examples is discordant."""
+    psi = min(psi, 1 - 1e-12)
+    share = min(1.0, max(0.0, 0.5 + margin / (2 * psi)))
+    low, high = _likely(n, psi)
+    low = max(low, first)
     log_psi, log_rest, log_n = math.log(psi), math.log1p(-psi), math.lgamma(n + 1)
-    total = 0.0
-    for m in range(n + 1):
-        log_weight = log_n - math.lgamma(m + 1) - math.lgamma(n - m + 1) + m * log_psi + (n - m) * log_rest
-        if log_weight > math.log(_NEGLIGIBLE):
-            enough = math.ceil((m + n * margin + score * math.sqrt(m)) / 2 - 1e-9)
-            total += math.exp(log_weight) * binomial_at_least(enough, m, share)
+    need = enough[low - first]
+    tail, total = binomial_at_least(need, low, share), 0.0
+    for m in range(low, min(high, first + len(enough) - 1) + 1):
+        weight = log_n - math.lgamma(m + 1) - math.lgamma(n - m + 1) + m * log_psi + (n - m) * log_rest
+        total += math.exp(weight) * tail
+        if m - first + 1 == len(enough):
+            break
+        # From P(X >= need) for m trials to that for one more trial, and then to the need there.
+        tail += share * _binomial(need - 1, m, share)
+        for _ in range(enough[m + 1 - first] - need):
+            tail -= _binomial(need, m + 1, share)
+            need += 1
+        for _ in range(need - enough[m + 1 - first]):
+            need -= 1
+            tail += _binomial(need, m + 1, share)
     return total
 
 
-class _Test:
-    """The one-sided test on fixed counts, for any margin."""
-
-    def __init__(self, wins: int, losses: int, n: int, gamma: float) -> None:
-        self._losses, self._discordant, self._gamma = losses, wins + losses, gamma
-        self._psi_low = _lower_bound(self._discordant, n, gamma)
-        self._psi_high = _upper_bound(self._discordant, n, gamma)
-
-    def p_above(self, margin: float) -> float:
-        """Return the p-value of "the loss is at most `margin`"; a negative margin is "the gain is at least ..."."""
-        if margin == 0:
-            return binomial_at_least(self._losses, self._discordant, 0.5)
-        # The share of losses among the discordant examples moves with margin / psi: take the psi that makes it largest.
-        psi = self._psi_low if margin > 0 else self._psi_high
-        if psi < -margin:
-            return self._gamma  # such a gain needs more discordant examples than there can be
-        worst = 1.0 if psi <= 0 else min(1.0, 0.5 + margin / (2 * psi))
-        return min(1.0, binomial_at_least(self._losses, self._discordant, worst) + self._gamma)
+def _binomial(k: int, n: int, p: float) -> float:
+    """Return P(X = k) for X binomial(n, p)."""
+    if not 0 <= k <= n:
+        return 0.0
+    if p <= 0 or p >= 1:
+        return float(k == (0 if p <= 0 else n))
+    log = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+    return math.exp(log + k * math.log(p) + (n - k) * math.log1p(-p))
 
 
 def _lower_bound(k: int, n: int, alpha: float) -> float:
@@ -269,6 +320,42 @@ def _boundary(refused: Callable[[float], bool], low: float, high: float) -> floa
         middle = (low + high) / 2
         low, high = (middle, high) if refused(middle) else (low, middle)
     return low
+
+
+def _edge(p_value: Callable[[float], float], side: float, estimate: float, step: float) -> float:
+    """Return the largest value, from -1 on, that is refused at `side` and lies below `estimate`.
+
+    The p-value is nearly normal in its value, so the Illinois form of false position on the normal scale finds it in a
+    few steps.
+    """
+
+    def above(value: float) -> float:
+        return _probit(p_value(value)) - _probit(side)
+
+    high, low = estimate, max(-1.0, estimate - step)
+    at_high, at_low = above(high), above(low)
+    while at_low > 0 and low > -1:
+        step *= 1.6
+        high, at_high, low = low, at_low, max(-1.0, estimate - step)
+        at_low = above(low)
+    if at_low > 0:
+        return -1.0
+    halved = 0
+    while high - low > _FINE_ENOUGH and at_low < -_FINE_ENOUGH_PROBIT:
+        share = at_low / (at_low - at_high)
+        middle = low + (high - low) * min(0.98, max(0.02, share))
+        at_middle = above(middle)
+        if at_middle > 0:
+            high, at_high = middle, at_middle
+            at_low, halved = (at_low / 2 if halved == 1 else at_low), 1
+        else:
+            low, at_low = middle, at_middle
+            at_high, halved = (at_high / 2 if halved == -1 else at_high), -1
+    return low
+
+
+def _probit(p: float) -> float:
+    return NormalDist().inv_cdf(min(1 - 1e-12, max(1e-12, p)))
 
 
 def _check_counts(wins: int, losses: int, n: int) -> None:
