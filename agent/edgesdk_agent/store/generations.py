@@ -74,7 +74,8 @@ class GenerationStore:
         """
         place = self.path(record.generation)
         if self.has(record.generation):
-            place.chmod(READ_ONLY_FOLDER)
+            with disk_errors(str(place)):  # whoever named it may have been cut off before the name was durable
+                self._settle(place)
             return place
         make_folder(self._folder)
         with disk_errors(str(place)):
@@ -84,11 +85,20 @@ class GenerationStore:
             _seal(unpacked)
             unpacked.chmod(0o755)  # a folder is renamed only by who may write it, root apart
             unpacked.rename(place)
-            place.chmod(READ_ONLY_FOLDER)
-            fsync_folder(place)
-            fsync_folder(self._folder)
-            fsync_folder(unpacked.parent)
+            try:
+                self._settle(place)
+                fsync_folder(unpacked.parent)
+            except OSError:  # a sync that failed is not made good by a later one: it is named again by the next try
+                place.chmod(0o755)
+                place.rename(unpacked)
+                raise
         return place
+
+    def _settle(self, place: Path) -> None:
+        """Make a generation's name and mode durable."""
+        place.chmod(READ_ONLY_FOLDER)
+        fsync_folder(place)
+        fsync_folder(self._folder)
 
     def clone(self, twin: str, record: Generation, scratch: Path) -> Path:
         """Make a generation of the bundle that another generation here was made of; bytes are linked, not copied.

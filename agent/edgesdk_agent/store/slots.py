@@ -1,5 +1,8 @@
 """The moves of a model's slots: each is one atomic write, and making it twice is making it once.
 
+A move that finds itself made is written again all the same: whoever made it may have been cut off, or may have failed,
+between the rename and the sync of the folder, and a sync that failed is not made good by a later one.
+
                        good      previous   trial    serve
     begin trial        ·         ·          G        trial
     commit             trial     good       null     good
@@ -64,7 +67,7 @@ class SlotsStore:
         """
         now = self.read(model)
         if now.good == generation and now.trial is None:
-            return now
+            return self._move(now)
         if now.trial != generation:
             raise DeploymentError("store-corrupt", f"{model!r} is to commit {generation}, on trial is {now.trial}")
         return self._move(now, previous=now.good, good=now.trial, trial=None, serve="good")
@@ -93,9 +96,10 @@ class SlotsStore:
         return lost
 
     def _move(self, now: Slots, **changes: str | None) -> Slots:
-        if all(getattr(now, name) == value for name, value in changes.items()):
+        made = all(getattr(now, name) == value for name, value in changes.items())
+        if made and not slots_file(self._store, now.model).exists():
             return now
-        moved = msgspec.structs.replace(now, seq=now.seq + 1, **changes)
+        moved = now if made else msgspec.structs.replace(now, seq=now.seq + 1, **changes)
         self._write(moved)
         return moved
 

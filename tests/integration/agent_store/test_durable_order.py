@@ -12,7 +12,7 @@ from edgesdk_agent.store.disk import Reserve
 from edgesdk_agent.store.generations import GenerationStore
 from edgesdk_agent.store.slots import SlotsStore
 
-from edgesdk.generation import GENERATION_SCHEMA, Generation, TrialPolicy, generation_id, slots_file
+from edgesdk.generation import GENERATION_SCHEMA, Generation, TrialPolicy, generation_dir, generation_id, slots_file
 
 
 @pytest.fixture
@@ -33,6 +33,20 @@ def trace(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str]]]:
     monkeypatch.setattr(os, "rename", rename)
     monkeypatch.setattr(os, "replace", rename)
     return seen
+
+
+def _record() -> Generation:
+    policy = TrialPolicy()
+    return Generation(
+        schema=GENERATION_SCHEMA,
+        generation=generation_id("a" * 64, {}, policy),
+        model="m",
+        release="1.0.0",
+        variant="v",
+        bundle_sha256="a" * 64,
+        config={},
+        policy=policy,
+    )
 
 
 def test_a_replaced_file(tmp_path: Path, trace: list[tuple[str, str]]) -> None:
@@ -62,19 +76,50 @@ def test_slots_of_a_new_model(tmp_path: Path, trace: list[tuple[str, str]]) -> N
     ]
 
 
+def test_a_move_that_seems_made_is_written_again(tmp_path: Path, trace: list[tuple[str, str]]) -> None:
+    """Whoever made it may have failed to sync the folder, and no later sync makes that good: only another rename."""
+    (tmp_path / "generations" / ("1" * 64)).mkdir(parents=True)
+    slots = SlotsStore(tmp_path, Reserve(tmp_path / "reserve"))
+    slots.begin_trial("m", "1" * 64)
+    path = slots_file(tmp_path, "m")
+    written = [("fsync", str(path.with_name(".slots.json.tmp"))), ("rename", str(path)), ("fsync", str(path.parent))]
+    for move in (lambda: slots.commit("m", "1" * 64), lambda: slots.roll_back("m"), lambda: slots.remove("m")):
+        moved = move()
+        trace.clear()
+        assert move() == moved
+        assert trace[-3:] == written
+
+
+def test_a_generation_whose_name_was_not_synced_is_named_again(
+    tmp_path: Path, trace: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a sync that failed the whole of it is done again; one that is here already is synced before it counts."""
+    record, unpacked = _record(), tmp_path / "staging" / "new"
+    (unpacked / "golden").mkdir(parents=True)
+    store, place = GenerationStore(tmp_path / "store"), generation_dir(tmp_path / "store", _record().generation)
+    synced = os.fsync
+
+    def failing(handle: int) -> None:
+        if os.readlink(f"/proc/self/fd/{handle}") == str(place.parent):  # noqa: PTH115 - a path of the kernel's
+            raise OSError(5, "I/O error")
+        synced(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing)
+        with pytest.raises(OSError, match="I/O error"):
+            store.stage(unpacked, record)
+    assert not store.has(record.generation)
+    trace.clear()
+    assert store.stage(unpacked, record) == place
+    assert ("rename", str(place)) in trace
+    trace.clear()
+    assert store.stage(unpacked, record) == place
+    assert trace == [("fsync", str(place)), ("fsync", str(place.parent))]
+
+
 def test_a_generation(tmp_path: Path, trace: list[tuple[str, str]]) -> None:
     """Record and every folder before the rename; the generation, its new parent and its old parent after it."""
-    policy = TrialPolicy()
-    record = Generation(
-        schema=GENERATION_SCHEMA,
-        generation=generation_id("a" * 64, {}, policy),
-        model="m",
-        release="1.0.0",
-        variant="v",
-        bundle_sha256="a" * 64,
-        config={},
-        policy=policy,
-    )
+    record = _record()
     unpacked = tmp_path / "staging" / "new"
     (unpacked / "golden").mkdir(parents=True)
     fsync_folder(tmp_path)
