@@ -232,7 +232,8 @@ def _next(facts: Facts) -> str:
     if status is None or (status.state == "idle" and status.release is not None):
         return _problem_cure(facts) or f"Deploy a release: `edge fleet deploy {facts.model} RELEASE`."
     if status.state == "trial" and not status.trial_evidence.get("apps"):
-        return f"Start an app that uses edgesdk.Model({facts.model!r}): a trial needs live evidence."
+        heard = "Its user must be in the agent's group (edge-agent), or it is not heard."
+        return f"Start an app that uses edgesdk.Model({facts.model!r}): a trial needs live evidence. {heard}"
     if status.reason is not None and status.state not in {"committed", "trial"}:
         return status.reason.hint or _cure(status.reason.code)
     return _problem_cure(facts) or ("" if facts.online else CONNECT)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import grp
+import logging
 import os
 import secrets
 import socket
 import sys
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,20 @@ from edgesdk.protocol.evidence import Evidence, encode_evidence
 
 MAX_APP_NAME = 64
 
+logger = logging.getLogger(__name__)
+
 
 def app_name(explicit: str | None) -> str:
     """Return the app's name: the argument, else ``EDGESDK_APP``, else the script's name."""
     name = explicit or os.environ.get("EDGESDK_APP") or Path(sys.argv[0] if sys.argv else "").stem
     return (name or "python")[:MAX_APP_NAME]
+
+
+def _group_of(path: Path) -> str | None:
+    try:
+        return grp.getgrgid(path.stat().st_gid).gr_name
+    except (KeyError, OSError):
+        return None
 
 
 class Reporter:
@@ -35,6 +45,7 @@ class Reporter:
     def __init__(self, store: Path, model: str, app: str) -> None:
         self._target = evidence_socket(store)
         self._model, self._app = model, app
+        self._warned = False
         self._sdk = f"edgesdk {version('edgesdk')}"
         self.renew()
 
@@ -59,12 +70,25 @@ class Reporter:
             sdk=self._sdk,
             **facts,
         )
-        with suppress(OSError):
+        try:
             self._send(encode_evidence(evidence))
+        except PermissionError:
+            self._warn()
+        except OSError:
+            return
 
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
+
+    def _warn(self) -> None:
+        """Say once what no later call will cure: trials wait in vain for the evidence of such an app."""
+        if self._warned:
+            return
+        self._warned = True
+        group = _group_of(self._target)
+        cure = f"add its user to the group: sudo usermod -aG {group} USER" if group else "let its user write there"
+        logger.warning("this app's evidence does not reach the agent: %s may not be written; %s", self._target, cure)
 
     def _send(self, data: bytes) -> None:
         # By way of the open folder: a socket's address holds 107 bytes, the store's path may be longer.
