@@ -1,12 +1,15 @@
-"""What an app's own tests need: a store on this machine, without an agent, a hub or a network.
+"""What tests need: a store on this machine, without an agent, a hub or a network, and tools that misbehave.
 
-`serve_bundle` does to a folder what the agent does on a device, less the trust and the trial: it is for tests only.
+`serve_bundle` does to a folder what the agent does on a device, less the trust and the trial; `fake_tool` writes a
+program that does what vendors' tools do on bad days. Both are for tests only.
 """
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -88,3 +91,34 @@ def set_slots(store: Path, model: str, generation: str | None, slot: Serve) -> S
     temporary.write_bytes(msgspec.json.encode(after))
     temporary.replace(path)
     return after
+
+
+Deed = Literal["succeed", "crash", "fail", "hang"]
+_DEEDS: dict[Deed, str] = {
+    "succeed": "exit 0",
+    "crash": "kill -FPE $$",
+    "fail": "exit 3",
+    "hang": "exec sleep 3600",
+}
+
+
+def fake_tool(path: Path, *, deed: Deed, says: str = "", writes: Mapping[str, bytes] | None = None) -> Path:
+    """Write a program that says something, writes files into its working directory, and ends as asked.
+
+    Args:
+        path: The program; it ignores its arguments.
+        deed: ``succeed`` (with nothing done, unless it `writes`), ``crash`` (SIGFPE), ``fail`` or ``hang`` (an hour).
+        says: Printed on standard output first.
+        writes: Files by their name, which may hold folders.
+
+    Returns:
+        `path`.
+    """
+    lines = ["#!/bin/sh", f"printf '%s\\n' {shlex.quote(says)}"]
+    for number, (name, content) in enumerate((writes or {}).items()):
+        kept = path.with_name(f"{path.name}.{number}")
+        kept.write_bytes(content)
+        lines += [f"mkdir -p {shlex.quote(str(Path(name).parent))}", f"cp {shlex.quote(str(kept))} {shlex.quote(name)}"]
+    path.write_text("\n".join([*lines, _DEEDS[deed], ""]))
+    path.chmod(0o755)
+    return path

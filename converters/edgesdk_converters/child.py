@@ -37,6 +37,7 @@ def _act(request: dict[str, Any]) -> Any:
         params=request["params"],
         out=Path(request["out"]),
         progress=_progress(int(os.environ[PROGRESS_FD])),
+        timeout_s=request["timeout_s"],
     )
     return action(call)
 

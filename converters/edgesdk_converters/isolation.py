@@ -41,12 +41,22 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """What an action gets: it writes its files into `out` and returns plain JSON."""
+    """What an action gets: it writes its files into `out` and returns plain JSON.
+
+    Attributes:
+        timeout_s: Wall time after which it is killed, in seconds.
+    """
 
     inputs: dict[str, Path]
     params: dict[str, Any]
     out: Path
     progress: Progress
+    timeout_s: float = 600.0
+
+    @property
+    def tool_timeout_s(self) -> float:
+        """Wall time for a tool that the action runs, in seconds: time is left to tell what it said."""
+        return 0.9 * self.timeout_s
 
 
 def run_child(task: Task, out: Path, *, log: Path, timeout_s: float, on_progress: Progress | None = None) -> Any:
@@ -71,6 +81,7 @@ def run_child(task: Task, out: Path, *, log: Path, timeout_s: float, on_progress
         "out": str(out),
         "answer": str(answer),
         "path": sys.path,
+        "timeout_s": timeout_s,
     }
     read_fd, write_fd = os.pipe()
     with log.open("wb") as output, os.fdopen(read_fd, "rb", buffering=0) as progress:
