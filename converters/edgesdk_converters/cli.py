@@ -33,6 +33,13 @@ def convert(
         list[str] | None, typer.Option("--format", help="tflite or onnx; may be repeated. Default: all possible.")
     ] = None,
     max_drop: Annotated[float, typer.Option(help="Largest loss against the float source, as a fraction.")] = MAX_DROP,
+    metric: Annotated[
+        str | None,
+        typer.Option(help="accuracy, f1, auc, rmse, mae, exact-match, … or module:function. Default: by the task."),
+    ] = None,
+    stop_early: Annotated[
+        bool, typer.Option("--stop-early", help="Run artifacts in instalments until the gate is decided.")
+    ] = False,
     gate: Annotated[bool, typer.Option("--gate/--no-gate", help="Refuse a loss; --no-gate needs --reason.")] = True,
     doctor: Annotated[
         bool, typer.Option("--doctor/--no-doctor", help="Examine calibration data; --no-doctor needs --reason.")
@@ -61,6 +68,8 @@ def convert(
         "recipes": tuple(recipe or ["int8"]),
         "formats": tuple(artifact_format or []),
         "max_drop": max_drop,
+        "metric": metric,
+        "stop_early": stop_early,
         "gate": gate,
         "doctor": doctor,
         "reason": reason,

@@ -1,8 +1,9 @@
 """Data sets in `.npz` files: opened against a contract, checked, and streamed without holding them in memory.
 
 A file holds one array per input, by the input's name (or `x` where there is one input), each of shape ``(N, *sample)``
-in the *app's* units, and for labelled sets `y`, class indices. An array `labels` names the classes of `y`; without it
-they are the contract's.
+in the *app's* units, and for labelled sets `y`: class indices (N,), or (N, K) where a sample has several classes and -1
+stands for none; for regressions numbers, (N,) or of the first output's shape. An array `labels` names the classes of
+`y`; without it they are the contract's.
 """
 
 from __future__ import annotations
@@ -35,14 +36,20 @@ class DataSet:
         path: The file.
         count: Number of samples.
         members: Array in the file by contract input.
-        labels: int64 [N], indices into the contract's labels; None without `y`.
+        truth: What `y` holds: int64 [N] or [N, K], indices into the contract's labels, for classifications; float64
+            [N, K] for regressions; as it is for other tasks; None without `y`.
     """
 
     path: Path
     contract: Contract
     count: int
     members: dict[str, str]
-    labels: NDArray[np.int64] | None
+    truth: NDArray[Any] | None
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """The class of each sample, int64 [N]; None without `y`, or where it says something else."""
+        return self.truth if self.contract.task == "classification" and np.ndim(self.truth) == 1 else None
 
     def batches(self, size: int = BATCH) -> Iterator[dict[str, NDArray[Any]]]:
         """Yield up to `size` samples at a time, ``{input: (n, *sample)}`` in app units; memory does not grow with N.
@@ -84,8 +91,11 @@ def open_data(path: Path, contract: Contract, *, labelled: bool) -> DataSet:
     if len(counts) != 1 or not counts.copy().pop():
         raise ConfigError("data-invalid", f"{path}: expected equally many samples in each array, got {sorted(counts)}")
     count = counts.pop()
-    labels = _labels(path, headers, contract, count) if labelled or "y" in headers else None
-    return DataSet(path=path, contract=contract, count=count, members=members, labels=labels)
+    if labelled and (contract.task != "classification" or len(headers.get("y", ((count,),))[0]) != 1):
+        message = f"{path}: truth sets hold one class per sample, and this has none: the task is {contract.task}"
+        raise ConfigError("data-invalid", message, hint="Leave --truth out: devices judge releases by other means.")
+    truth = _truth(path, headers, contract, count) if labelled or "y" in headers else None
+    return DataSet(path=path, contract=contract, count=count, members=members, truth=truth)
 
 
 def check_values(data: DataSet, *, values: bool = True) -> list[bytes]:
@@ -133,9 +143,13 @@ def check_overlap(first: DataSet, first_rows: list[bytes], second: DataSet, seco
 
 
 def class_names(contract: Contract) -> tuple[str, ...]:
-    """Return the labels, or, where the contract names none, the indices of the first output's last axis as names."""
+    """Return the labels, or, where the contract names none, the indices of the first output's last axis as names.
+
+    One score alone tells two classes apart.
+    """
     last = contract.outputs[0].shape[-1] if contract.outputs[0].shape else 0
-    return contract.labels or tuple(str(index) for index in range(last if isinstance(last, int) else 0))
+    classes = max(2, last) if isinstance(last, int) and last else 0
+    return contract.labels or tuple(str(index) for index in range(classes))
 
 
 def has_batch(spec: TensorSpec) -> bool:
@@ -239,18 +253,44 @@ def _member(path: Path, headers: dict[str, Header], spec: TensorSpec, *, alone: 
     return member
 
 
-def _labels(path: Path, headers: dict[str, Header], contract: Contract, count: int) -> NDArray[np.int64]:
-    if "y" not in headers or headers["y"][0] != (count,) or headers["y"][2].kind not in "iu":
+def _truth(path: Path, headers: dict[str, Header], contract: Contract, count: int) -> NDArray[Any]:
+    if contract.task == "classification":
+        return _classes(path, headers, contract, count)
+    shape, _fortran, dtype = headers["y"]
+    if shape[:1] != (count,) or dtype.kind not in "fiub":
+        raise ConfigError("data-invalid", f"{path}: expected labels `y`, numbers for {count} samples, got {shape}")
+    values: NDArray[Any] = np.concatenate(list(_stream(path, "y", count)))
+    return values if contract.task != "regression" else _numbers(path, values, contract)
+
+
+def _numbers(path: Path, values: NDArray[Any], contract: Contract) -> NDArray[np.float64]:
+    wide = values.reshape(len(values), -1).astype(np.float64)
+    output = contract.outputs[0]
+    sizes = [size for size in output.shape[1 if has_batch(output) else 0 :] if isinstance(size, int)]
+    if wide.shape[1] != math.prod(sizes):
+        message = f"{path}: expected {math.prod(sizes)} numbers per sample in `y`, as in {output.name!r}"
+        raise ConfigError("data-invalid", f"{message}, got {wide.shape[1]}")
+    bad = np.flatnonzero(~np.isfinite(wide).all(axis=1))
+    if len(bad):
+        raise ConfigError("data-invalid", f"{path}: row {bad[0]} of `y` holds NaN or infinity")
+    return wide
+
+
+def _classes(path: Path, headers: dict[str, Header], contract: Contract, count: int) -> NDArray[np.int64]:
+    shape, _fortran, dtype = headers.get("y", ((), False, np.dtype(np.int64)))
+    if shape[:1] != (count,) or len(shape) not in {1, 2} or dtype.kind not in "iu":
         raise ConfigError("data-invalid", f"{path}: expected labels `y`, {count} integers, one per sample")
     y: NDArray[np.int64] = np.concatenate(list(_stream(path, "y", count))).astype(np.int64)
     names = [str(name) for part in _stream(path, "labels", count) for name in part] if "labels" in headers else None
     classes = len(names if names is not None else class_names(contract))
-    wrong = np.flatnonzero((y < 0) | (y >= classes))
+    least = 0 if y.ndim == 1 else -1  # among several classes, -1 stands for none
+    wrong = np.argwhere((y < least) | (y >= classes))
     if len(wrong):
-        raise ConfigError("data-invalid", f"{path}: row {wrong[0]} has label {y[wrong[0]]}, expected 0..{classes - 1}")
+        found = f"row {wrong[0][0]} has label {y[tuple(wrong[0])]}"
+        raise ConfigError("data-invalid", f"{path}: {found}, expected {least}..{classes - 1}")
     if names is None:
         return y
-    order: NDArray[np.int64] = _by_name(path, names, contract)[y]
+    order: NDArray[np.int64] = np.append(_by_name(path, names, contract), -1)[y]
     return order
 
 

@@ -26,9 +26,10 @@ from edgesdk.errors import ConfigError
 from edgesdk.runtime.codec import numpy_dtype
 from edgesdk_converters.data import class_names, has_batch
 
-LABEL_COLUMNS = ("y", "label", "class")
+LABEL_COLUMNS = ("y", "label", "class", "target")
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp"}
-Row = tuple[Mapping[str, NDArray[Any]], "int | str | None"]
+Label = int | str | float | list[Any] | NDArray[Any] | None
+Row = tuple[Mapping[str, NDArray[Any]], Label]
 
 
 def as_npz(given: Path, contract: Contract, folder: Path) -> Path:
@@ -77,7 +78,7 @@ def _array(path: Path, spec: TensorSpec) -> Iterator[Row]:
 
 
 def _table(path: Path, spec: TensorSpec) -> Iterator[Row]:
-    """Yield the rows of a CSV file with a header; a column `y`, `label` or `class` is the label."""
+    """Yield the rows of a CSV file with a header; a column `y`, `label`, `class` or `target` is the label."""
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file)
         header = next(reader, [])
@@ -157,7 +158,8 @@ def _write(given: Path, rows: Iterator[Row], contract: Contract, folder: Path) -
 def _stamp(given: Path, contract: Contract) -> str:
     files = [given, *sorted(given.rglob("*"))] if given.is_dir() else [given]
     states = [(str(file), *_state(file)) for file in files]
-    return hashlib.sha256(repr((states, contract.inputs, contract.labels)).encode()).hexdigest()[:24]
+    meant = (contract.inputs, contract.labels, contract.task)
+    return hashlib.sha256(repr((states, *meant)).encode()).hexdigest()[:24]
 
 
 def _state(file: Path) -> tuple[int, int]:
@@ -169,7 +171,7 @@ def _state(file: Path) -> tuple[int, int]:
 
 def _pack(given: Path, rows: Iterator[Row], contract: Contract, path: Path) -> None:
     """Write rows as they come; only labels are held in memory."""
-    count, labels = 0, list[int | str | None]()
+    count, labels = 0, list[Label]()
     names = [spec.name for spec in contract.inputs]
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         parts = [Path(scratch) / str(index) for index in range(len(names))]
@@ -187,7 +189,7 @@ def _pack(given: Path, rows: Iterator[Row], contract: Contract, path: Path) -> N
             for spec, part in zip(contract.inputs, parts, strict=True):
                 _member(archive, spec.name, (count, *_shape(spec)), numpy_dtype(spec.dtype), part.open("rb"))
             if any(label is not None for label in labels):
-                y = _indices(given, labels, class_names(contract))
+                y = _labels(given, labels, contract)
                 with tempfile.TemporaryFile(dir=scratch) as column:
                     column.write(y.tobytes())
                     column.seek(0)
@@ -227,14 +229,35 @@ def _shape(spec: TensorSpec) -> tuple[int, ...]:
     return tuple(size for size in sizes if isinstance(size, int))
 
 
-def _indices(given: Path, labels: list[int | str | None], names: tuple[str, ...]) -> NDArray[np.int64]:
-    known = {name: index for index, name in enumerate(names)}
+def _labels(given: Path, labels: list[Label], contract: Contract) -> NDArray[Any]:
+    """Return `y`: class indices for classifications, one row of them where a label is several; else numbers."""
+    if contract.task != "classification":
+        return _numbers(given, labels)
+    names = class_names(contract)
+    if not any(isinstance(label, list | np.ndarray) and np.ndim(label) for label in labels):
+        return np.array([_index(given, row, label, names) for row, label in enumerate(labels)], np.int64)
+    rows = [[_index(given, row, each, names) for each in np.ravel(label)] for row, label in enumerate(labels)]
+    longest = max(map(len, rows))
+    return np.array([row + [-1] * (longest - len(row)) for row in rows], np.int64)
+
+
+def _numbers(given: Path, labels: list[Label]) -> NDArray[np.float64]:
     found = []
     for row, label in enumerate(labels):
-        text = str(label)
-        index = known.get(text, int(text) if text.lstrip("-").isdigit() else None)
-        if label is None or index is None or not 0 <= index < len(names):
-            expected = ", ".join(names) or "a class of the contract"
-            raise ConfigError("data-invalid", f"{given}: row {row} has label {label!r}, expected one of {expected}")
-        found.append(index)
-    return np.array(found, np.int64)
+        try:
+            found.append(np.ravel(np.asarray(label, np.float64)))
+        except (TypeError, ValueError):
+            found.append(np.array([np.nan]))
+        if not np.isfinite(found[-1]).all() or found[-1].shape != found[0].shape:
+            expected = "a number" if found[0].shape == (1,) else f"{len(found[0])} numbers"
+            raise ConfigError("data-invalid", f"{given}: row {row} has label {label!r}, expected {expected}")
+    return np.stack(found)
+
+
+def _index(given: Path, row: int, label: Any, names: tuple[str, ...]) -> int:
+    text = str(label)
+    index = names.index(text) if text in names else int(text) if text.lstrip("-").isdigit() else None
+    if label is None or index is None or not 0 <= index < len(names):
+        expected = ", ".join(names) or "a class of the contract"
+        raise ConfigError("data-invalid", f"{given}: row {row} has label {label!r}, expected one of {expected}")
+    return index

@@ -13,13 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.bundle.manifest import Evaluation
-from edgesdk.contract import Bindings, Contract
+from edgesdk.contract import Bindings
 from edgesdk.errors import ConfigError, ReleaseError, error_from_dict
 from edgesdk.targets.matching import architecture_name
 from edgesdk_converters.cache import Entry
-from edgesdk_converters.data import class_names
-from edgesdk_converters.evaluate.gate import INTERVAL_ALPHA, GateVerdict, Outcome, accuracy_gate
-from edgesdk_converters.evaluate.metrics import classification_metrics, decide
+from edgesdk_converters.evaluate.gate import INTERVAL_ALPHA, GateVerdict, Outcome
+from edgesdk_converters.evaluate.step import read_npz
 from edgesdk_converters.plan import VariantPlan
 from edgesdk_converters.request import Prepared, Request
 
@@ -93,51 +92,28 @@ def read_outputs(entry: Entry) -> dict[str, Outputs]:
     """Read the arrays that a measuring step wrote, by data set and contract output."""
     found: dict[str, Outputs] = {}
     for name in entry.hashes:
-        with np.load(entry.folder / name, allow_pickle=False) as arrays:
-            found[name.removesuffix(".npz")] = {tensor: arrays[tensor] for tensor in arrays.files}
+        found[name.removesuffix(".npz")] = read_npz(entry.folder / name)
     return found
 
 
 def judge(prepared: Prepared, variant: VariantPlan, artifact: Path, entries: Mapping[str, Entry]) -> Judged:
-    """Judge one variant, whose steps have run, on the evaluation data.
+    """Collect what the steps of one variant found on the evaluation data.
 
     Raises:
         ReleaseError: ``artifact-unloadable``.
-        ConfigError: ``argument-invalid`` if the task has no metric.
     """
     measured = read_measured(variant, entries)
-    data = prepared.data.get("evaluation")
-    if data is None or (prepared.contract.task != "classification" and not prepared.request.gate):
-        return Judged(
-            variant=variant, artifact=artifact, measured=measured, evaluation=None, verdicts={}, saturation=None
-        )
-    if prepared.contract.task != "classification":
-        raise ConfigError(
-            "argument-invalid",
-            f"the gate judges classifications, and the contract's task is {prepared.contract.task}",
-            hint="Judge it yourself, and turn the gate off with a reason.",
-        )
-    source = _scores(prepared.contract, read_outputs(entries[variant.source_measure]))
-    truth = data.labels if data.labels is not None else decide(source)
-    verdicts = {
-        package: accuracy_gate(
-            source,
-            _scores(prepared.contract, read_outputs(entries[variant.measures[package]])),
-            truth,
-            max_drop=prepared.request.max_drop,
-        )
-        for package in measured.runtimes
+    results = {
+        package: entries[variant.judgements[package]].result for package in measured.runtimes if variant.judgements
     }
-    metric = "accuracy" if data.labels is not None else "agreement"
-    evaluation = _evaluation(prepared, variant, measured, verdicts, source=source, truth=truth, metric=metric)
-    saturation = entries[variant.saturation].result if variant.saturation is not None else None
+    verdicts = {package: msgspec.convert(each["verdict"], GateVerdict) for package, each in results.items()}
     return Judged(
         variant=variant,
         artifact=artifact,
         measured=measured,
-        evaluation=evaluation,
+        evaluation=_evaluation(prepared, variant, measured, results) if results else None,
         verdicts=verdicts,
-        saturation=saturation,
+        saturation=entries[variant.saturation].result if variant.saturation is not None else None,
     )
 
 
@@ -188,10 +164,6 @@ def flat(scores: NDArray[Any]) -> NDArray[Any]:
     return scores.reshape(len(scores), -1)
 
 
-def _scores(contract: Contract, outputs: dict[str, Outputs]) -> NDArray[Any]:
-    return flat(outputs["evaluation"][contract.outputs[0].name])
-
-
 def _spread(outputs: list[dict[str, Outputs]]) -> dict[str, float]:
     first, *others = outputs
     spread: dict[str, float] = {}
@@ -205,48 +177,29 @@ def _spread(outputs: list[dict[str, Outputs]]) -> dict[str, float]:
 
 
 def _evaluation(
-    prepared: Prepared,
-    variant: VariantPlan,
-    measured: Measured,
-    verdicts: dict[str, GateVerdict],
-    *,
-    source: NDArray[Any],
-    truth: NDArray[np.int64],
-    metric: str,
+    prepared: Prepared, variant: VariantPlan, measured: Measured, results: Mapping[str, dict[str, Any]]
 ) -> Evaluation:
-    verdict, request = verdicts[measured.package], prepared.request
-    labels = class_names(prepared.contract)
-    artifact = _scores(prepared.contract, measured.outputs)
+    result, request = results[measured.package], prepared.request
+    verdict = msgspec.convert(result["verdict"], GateVerdict)
     here = architecture_name(platform.machine())
     gate = {"max_drop": request.max_drop, "on": request.gate, "reason": request.reason or ""}
     details: dict[str, Any] = {
-        "agreement": verdict.agreement,
-        "artifact": msgspec.to_builtins(classification_metrics(artifact, truth, labels)),
-        "source": msgspec.to_builtins(classification_metrics(source, truth, labels)),
+        **result["figures"],
         "doctor": {"on": request.doctor, "reason": "" if request.doctor else request.reason or ""},
-        "gate": {**gate, "verdicts": {place: _plain(each) for place, each in verdicts.items()}},
+        "gate": {**gate, "verdicts": {package: each["verdict"] for package, each in results.items()}},
+        "parity": result["parity"],
         "unloadable": measured.unloadable,
     }
     return Evaluation(
-        metric=metric,
-        value=verdict.artifact_accuracy,
-        source_value=verdict.reference_accuracy,
-        difference=verdict.artifact_accuracy - verdict.reference_accuracy,
-        interval=verdict.gain_interval,
+        metric=result["metric"],
+        value=verdict.value,
+        source_value=verdict.source_value,
+        difference=verdict.value - verdict.source_value,
+        interval=verdict.interval,
         confidence=1 - INTERVAL_ALPHA,
-        samples=len(truth),
+        samples=verdict.samples,
         runtime=measured.runtimes[measured.package]["runtime"],
         measured_on=here,
         on_target=here in variant.target.architectures,
         details=details,
     )
-
-
-def _plain(verdict: GateVerdict) -> dict[str, Any]:
-    return {
-        "outcome": verdict.outcome.value,
-        "reason": verdict.reason,
-        "accuracy": verdict.artifact_accuracy,
-        "interval": list(verdict.gain_interval),
-        "non_finite": verdict.non_finite,
-    }

@@ -6,6 +6,7 @@ tflite-runtime and TensorFlow cannot share a process, and an artifact may crash 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,37 +18,47 @@ from edgesdk.bundle.archive import file_entry
 from edgesdk.bundle.manifest import BUNDLE_SCHEMA, Manifest, Requirements, RuntimeName, RuntimeRequirement, Stage
 from edgesdk.contract import Bindings, Contract
 from edgesdk.errors import ReleaseError
-from edgesdk.runtime import Session, describe_artifact, open_session
+from edgesdk.runtime import Session, Timings, describe_artifact, open_session
 from edgesdk_converters.binding import bind
 from edgesdk_converters.data import DataSet, open_data
+from edgesdk_converters.evaluate.gate import Outcome
+from edgesdk_converters.evaluate.looks import looks, order
+from edgesdk_converters.evaluate.step import gate_verdict, paired_cases, read_npz
 from edgesdk_converters.isolation import Call, Progress
 
 REPORT_EVERY = 64
+Run = Callable[[dict[str, NDArray[Any]]], tuple[dict[str, NDArray[Any]], Timings]]
 
 
 def measure(call: Call) -> dict[str, Any]:
     """Child action: run input ``artifact`` on every other input and write ``DATA.npz`` with one array per output.
+
+    With ``params["gate"]`` (of `evaluate.checks.gate_params`) and input ``source``, what the float source answered, the
+    evaluation data is run in instalments until the gate is decided.
 
     Answers the bindings, the runtime's title and latencies, or ``{"unloadable": …}`` if this runtime cannot load it:
     that is a fact about a variant, which a device with another runtime may still run.
     """
     contract = msgspec.convert(call.params["contract"], Contract)
     runtime, package = call.params["runtime"], call.params["package"]
-    data = {name: open_data(path, contract, labelled=False) for name, path in call.inputs.items() if name != "artifact"}
+    sets = {name: path for name, path in call.inputs.items() if name not in {"artifact", "source"}}
+    data = {name: open_data(path, contract, labelled=False) for name, path in sets.items()}
     try:
         raw = describe_artifact(call.inputs["artifact"], runtime, options={"package": package})
     except ReleaseError as error:
         if error.code != "artifact-unloadable":
             raise
+        for name in data:
+            np.savez(call.out / f"{name}.npz")
         return {"unloadable": error.to_dict()}
     bindings = bind(contract, *raw)
     with (
         tempfile.TemporaryDirectory(dir=call.out.parent) as folder,
         open_draft(Path(folder), call.inputs["artifact"], contract, bindings, (runtime, package)) as session,
     ):
-        latency = _run_all(session, data, call.out, call.progress)
+        answered = answer(session.run_timed, data, call)
         title, provider = session.backend, session.provider
-    return {"bindings": msgspec.to_builtins(bindings), "runtime": title, "provider": provider, "infer_ms": latency}
+    return {"bindings": msgspec.to_builtins(bindings), "runtime": title, "provider": provider, **answered}
 
 
 def open_draft(
@@ -84,17 +95,55 @@ def _draft(contract: Contract, stage: Stage, artifact: Path, runtime: RuntimeNam
     )
 
 
-def _run_all(session: Session, sets: dict[str, DataSet], out: Path, progress: Progress) -> dict[str, float]:
-    done, total, times = 0, sum(data.count for data in sets.values()), list[float]()
+def answer(run: Run, sets: Mapping[str, DataSet], call: Call) -> dict[str, Any]:
+    """Run samples and write ``DATA.npz`` for each set, one array per output; answer the latencies.
+
+    Args:
+        run: Gives the outputs and the times of one call; a session's, or a simulator's.
+        sets: The samples by data set.
+        call: Where to write, whom to tell, and whether the evaluation data comes in instalments.
+    """
+    answering = _Answering(run, sum(data.count for data in sets.values()), call.progress)
+    seen: dict[str, int] = {}
     for name, data in sets.items():
-        collected: dict[str, list[NDArray[Any]]] = {}
-        for sample in data.samples():
-            outputs, timings = session.run_timed(sample)
-            for tensor, values in outputs.items():
-                collected.setdefault(tensor, []).append(values)
-            times.append(timings.infer_ms)
-            done += 1
-            if done % REPORT_EVERY == 0:
-                progress(done, total)
-        np.savez(out / f"{name}.npz", **{tensor: np.stack(values) for tensor, values in collected.items()})
-    return {f"p{q}": round(float(np.percentile(times, q)), 4) for q in (50, 90, 99)} if times else {}
+        looked = name == "evaluation" and call.params.get("gate") is not None
+        answers = _until_decided(answering, data, call) if looked else answering.of(data, None)
+        seen[name] = len(answers)
+        rows = sorted(answers)
+        outputs = {tensor: np.stack([answers[row][tensor] for row in rows]) for tensor in answers[rows[0]]}
+        np.savez(call.out / f"{name}.npz", **outputs)
+    times = np.array(answering.times)
+    infer_ms = {f"p{q}": round(float(np.percentile(times, q)), 4) for q in (50, 90, 99)} if len(times) else {}
+    return {"infer_ms": infer_ms, "samples": seen}
+
+
+def _until_decided(answering: _Answering, data: DataSet, call: Call) -> dict[int, dict[str, NDArray[Any]]]:
+    source, rows, answers = read_npz(call.inputs["source"]), order(data.count), dict[int, dict[str, NDArray[Any]]]()
+    for look in looks(data.count):
+        answers |= answering.of(data, set(rows[len(answers) : look.samples].tolist()))
+        found = [answers[row] for row in sorted(answers)]
+        outputs = {tensor: np.stack([each[tensor] for each in found]) for tensor in found[0]}
+        verdict = gate_verdict(data, paired_cases(data, source, outputs), call.params["gate"])
+        if verdict.outcome is not Outcome.NOT_ENOUGH_DATA:
+            break
+    return answers
+
+
+class _Answering:
+    """Runs samples, keeps times, tells progress."""
+
+    def __init__(self, run: Run, total: int, progress: Progress) -> None:
+        self._run, self._total, self._progress = run, total, progress
+        self.times: list[float] = []
+
+    def of(self, data: DataSet, rows: set[int] | None) -> dict[int, dict[str, NDArray[Any]]]:
+        """Return the outputs by row; of all rows if `rows` is None."""
+        answers = {}
+        for row, sample in enumerate(data.samples()):
+            if rows is not None and row not in rows:
+                continue
+            answers[row], timings = self._run(sample)
+            self.times.append(timings.infer_ms)
+            if len(self.times) % REPORT_EVERY == 0:
+                self._progress(len(self.times), self._total)
+        return answers

@@ -33,6 +33,7 @@ from edgesdk.contract import Contract
 from edgesdk.telemetry.sketches import DDSketch
 from edgesdk_converters.data import DataSet, as_call, class_names
 from edgesdk_converters.evaluate.metrics import NO_ANSWER, decide
+from edgesdk_converters.evaluate.step import rows_of
 from edgesdk_converters.judge import Judged, Measured, flat
 from edgesdk_converters.plan import RUNTIME, VariantPlan
 from edgesdk_converters.request import Prepared
@@ -135,13 +136,14 @@ def _parity(prepared: Prepared, variant: VariantPlan, measured: Measured) -> tup
     if name is None:
         return None, {}
     data, outputs = prepared.data[name], measured.outputs[name]
+    answered = rows_of(data, outputs)
     finite = np.flatnonzero(np.all([np.isfinite(v).reshape(len(v), -1).all(axis=1) for v in outputs.values()], axis=0))
     if not len(finite):
         return None, {}
     rows = finite[np.unique(np.linspace(0, len(finite) - 1, PARITY_SAMPLES).astype(np.int64))]
     tolerances = {tensor: _tolerance(tensor, variant, measured) for tensor in outputs}
     chosen = {tensor: values[rows] for tensor, values in outputs.items()}
-    return parity_files(_called(data, rows), chosen, tolerances)
+    return parity_files(_called(data, answered[rows]), chosen, tolerances)
 
 
 def _tolerance(tensor: str, variant: VariantPlan, measured: Measured) -> Tolerance:

@@ -15,10 +15,12 @@ from edgesdk.targets.profiles import load_profile
 from edgesdk_converters import MAX_DROP
 from edgesdk_converters.cache import default_cache_dir
 from edgesdk_converters.data import DataSet, check_overlap, check_values, file_sha256, open_data
+from edgesdk_converters.evaluate.catalogue import AGREEMENT, default_metric, find_metric, truth_kind
 from edgesdk_converters.inputs import as_npz
 from edgesdk_converters.plan import Plan, Wanted, build_plan
-from edgesdk_converters.recipes import Format, find_recipe
-from edgesdk_converters.sources import Source, open_source
+from edgesdk_converters.recipes import Format, find_recipes
+from edgesdk_converters.routes import TENSORFLOW_TOOLS, direct_formats
+from edgesdk_converters.sources import Source, SourceFormat, open_source
 from edgesdk_converters.sources.keras import check_tensorflow
 
 
@@ -39,7 +41,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         recipes: Names of recipes.
         formats: Artifact formats, preferred first; empty: all that the sources give.
         max_drop: Largest loss against the float source that the gate allows, as a fraction (0.01 is one point);
-            the less, the more samples it takes to show.
+            the less, the more samples it takes to show. For errors of numbers, a fraction of the labels' standard
+            deviation.
+        metric: What the gate judges by (`edgesdk_converters.evaluate.catalogue`), or a ``module:function`` of one's
+            own; None: what suits the contract's task and the labels.
+        stop_early: Whether artifacts are run in instalments and evaluation ends when the gate is decided.
         gate: Whether a loss refuses the release; without it a `reason` is recorded in every bundle.
         doctor: Whether calibration data is examined first; without it a `reason` is recorded too.
         reason: Why the gate or the doctor is off.
@@ -62,6 +68,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     recipes: tuple[str, ...] = ("int8",)
     formats: tuple[Format, ...] = ()
     max_drop: float = MAX_DROP
+    metric: str | None = None
+    stop_early: bool = False
     gate: bool = True
     doctor: bool = True
     reason: str | None = None
@@ -100,7 +108,7 @@ def prepare(request: Request) -> Prepared:
     _check_words(request)
     contract = read_contract(request.contract)
     sources = _sources(request.models)
-    recipes = [find_recipe(name) for name in dict.fromkeys(request.recipes)]
+    recipes = find_recipes(request.recipes)
     targets = [load_profile(name) for name in dict.fromkeys(request.targets)]
     data = _data(request, contract)
     plan = build_plan(
@@ -108,15 +116,17 @@ def prepare(request: Request) -> Prepared:
             sources=sources,
             contract=contract,
             targets=targets,
-            formats=request.formats or _formats(sources),
+            formats=request.formats or direct_formats(sources),
             recipes=recipes,
             data={name: opened.path for name, opened in data.items()},
             packages=[runtime.package for runtime in installed()],
             max_drop=request.max_drop,
+            metric=_metric(request, contract, data.get("evaluation")),
+            stop_early=request.stop_early,
             doctor=request.doctor,
         )
     )
-    if any(variant.source.format == "keras" for variant in plan.variants):
+    if any(step.tools == TENSORFLOW_TOOLS for step in plan.steps):
         check_tensorflow()
     hashes = {name: file_sha256(opened.path) for name, opened in data.items()}
     return Prepared(request=request, contract=contract, data=data, data_sha256=hashes, plan=plan)
@@ -162,8 +172,8 @@ def _check_words(request: Request) -> None:
         raise ConfigError("file-exists", f"{request.out} exists", hint="Choose another folder, or give --force.")
 
 
-def _sources(models: tuple[Path, ...]) -> dict[str, Source]:
-    sources: dict[str, Source] = {}
+def _sources(models: tuple[Path, ...]) -> dict[SourceFormat, Source]:
+    sources: dict[SourceFormat, Source] = {}
     for path in models:
         source = open_source(path)
         if source.format in sources:
@@ -175,9 +185,11 @@ def _sources(models: tuple[Path, ...]) -> dict[str, Source]:
     return sources
 
 
-def _formats(sources: dict[str, Source]) -> tuple[Format, ...]:
-    every: tuple[Format, ...] = ("tflite", "onnx")
-    return every if "keras" in sources else tuple(name for name in every if name in sources)
+def _metric(request: Request, contract: Contract, evaluation: DataSet | None) -> str:
+    if evaluation is None:
+        return request.metric or AGREEMENT
+    kind = truth_kind(evaluation)
+    return find_metric(request.metric or default_metric(contract, kind), contract, kind).name
 
 
 def _data(request: Request, contract: Contract) -> dict[str, DataSet]:

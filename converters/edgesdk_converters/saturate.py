@@ -42,8 +42,8 @@ def look(call: Call) -> dict[str, Any]:
         "samples": len(rows),
         "outcome": verdict.gate.outcome.value,
         "reason": verdict.gate.reason,
-        "exact_accuracy": verdict.gate.reference_accuracy,
-        "saturating_accuracy": verdict.gate.artifact_accuracy,
+        "exact_accuracy": verdict.gate.source_value,
+        "saturating_accuracy": verdict.gate.value,
         "cause": verdict.cause,
         "layers": [{"name": layer.name, "share": layer.share} for layer in verdict.layers],
     }

@@ -1,10 +1,11 @@
-"""The accuracy gate: may this artifact stand for its source? Exact paired tests on the same samples (`edgesdk.stats`).
+"""The accuracy gate: may this artifact stand for its source? Paired tests on the same samples (`evaluate.compare`).
 
 - *refuse*: the samples show a loss above `max_drop`, or the artifact answers NaN or infinity;
 - *pass*: the samples show that the loss is below `max_drop`;
 - *not enough data*: neither is shown; about how many samples would decide is said.
 
-Each of the first two is wrong with a probability of at most `alpha`, if the samples are independent.
+Each of the first two is wrong with a probability of at most `alpha`, if the samples are independent; for metrics that
+are no share of samples, about `alpha`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.stats import PairedVerdict, examples_needed, paired_difference_interval, paired_loss_test
-from edgesdk_converters.evaluate.metrics import NO_ANSWER, agreement, decide
+from edgesdk_converters import MAX_DROP
+from edgesdk_converters.evaluate.catalogue import Case, Metric
+from edgesdk_converters.evaluate.compare import ENOUGH, Method, Paired, Question, compare
+from edgesdk_converters.evaluate.looks import Look
+from edgesdk_converters.evaluate.metrics import NO_ANSWER, decide
+from edgesdk_converters.evaluate.scores import all_finite, column_spread, right_answers
 
-MAX_DROP = 0.02
 ALPHA = 0.01
 INTERVAL_ALPHA = 0.05
 
@@ -39,24 +43,76 @@ class GateVerdict:
     Attributes:
         outcome: The word.
         reason: One sentence with the figures, for people.
-        paired: The exact tests on discordant samples.
-        reference_accuracy: Accuracy of the source on the samples.
-        artifact_accuracy: Accuracy of the artifact on the same samples.
-        gain_interval: 95 % exact paired interval of artifact minus reference accuracy.
-        agreement: Share of samples that both answer alike, right or wrong.
+        metric: What was compared.
+        value: The artifact's metric on the samples.
+        source_value: The source's.
+        interval: 95 % paired interval of ``value - source_value``.
+        loss: How much worse the artifact is, in `unit`.
+        unit: What losses are counted in: 1, or the standard deviation of value labels.
+        max_drop: The largest acceptable loss, in `unit`.
+        alpha: The error rate of each of the two tests.
+        samples: How many samples were judged.
+        method: How.
+        wins: Samples that only the artifact has right, where that is what is counted.
+        losses: Samples that only the source has right.
         non_finite: Samples for which the artifact answers NaN or infinity.
         needed: About how many samples would decide; None when decided, or when no number would.
+        look: Which look at the samples decided, counted from 1, and of how many; None if they were judged at once.
     """
 
     outcome: Outcome
     reason: str
-    paired: PairedVerdict
-    reference_accuracy: float
-    artifact_accuracy: float
-    gain_interval: tuple[float, float]
-    agreement: float
-    non_finite: int
+    metric: str
+    value: float
+    source_value: float
+    interval: tuple[float, float]
+    loss: float
+    unit: float
+    max_drop: float
+    alpha: float
+    samples: int
+    method: Method
+    wins: int | None = None
+    losses: int | None = None
+    non_finite: int = 0
     needed: int | None = None
+    look: tuple[int, int] | None = None
+
+
+def judge_case(
+    metric: Metric, source: Case, artifact: Case, *, max_drop: float, alpha: float = ALPHA, look: Look | None = None
+) -> GateVerdict:
+    """Judge an artifact's answers against its source's on the same samples.
+
+    Args:
+        metric: What counts.
+        source: The float source's answers.
+        artifact: The artifact's.
+        max_drop: Largest acceptable loss: a share of samples, or of the standard deviation of value labels.
+        alpha: Error rate of each test, over all looks.
+        look: Which look this is, where samples come in instalments.
+
+    Raises:
+        ValueError: There are no samples, they do not determine the metric, or `max_drop` or `alpha` are impossible.
+    """
+    names = [spec.name for spec in artifact.contract.outputs]
+    finite = all_finite(artifact.outputs, names)
+    unit = column_spread(artifact.numbers()) if metric.relative else 1.0
+    share = look.share if look is not None else 1.0
+    question = Question(
+        greater=metric.greater,
+        unit=unit,
+        margin=max_drop,
+        alpha=alpha * share,
+        interval_alpha=INTERVAL_ALPHA * share,
+    )
+    broken = int(np.count_nonzero(~finite))
+    # A mean of classes takes NaN for wrong; other figures are those of the samples that have any.
+    rows = np.arange(len(finite)) if metric.truth <= {"class", "classes"} else np.flatnonzero(finite)
+    if not len(rows):
+        return _nothing_finite(metric, max_drop, alpha, broken)
+    paired = compare(metric.score(_only(source, rows)), metric.score(_only(artifact, rows)), len(rows), question)
+    return _verdict(metric.name, paired, question, alpha=alpha, non_finite=broken, look=look)
 
 
 def accuracy_gate(
@@ -67,53 +123,99 @@ def accuracy_gate(
     max_drop: float = MAX_DROP,
     alpha: float = ALPHA,
 ) -> GateVerdict:
-    """Judge the artifact's outputs against the source's outputs, both [N, classes], on samples of class `truth` [N].
+    """Judge the accuracy of outputs against the source's outputs, both [N, classes], on samples of class `truth` [N].
 
     Raises:
         ValueError: The shapes differ, there are no samples, or `max_drop` or `alpha` are impossible.
     """
-    if len(truth) != len(artifact):
-        raise ValueError(f"truth: expected {len(artifact)} samples, got {len(truth)}")
-    same = agreement(reference, artifact)
-    answers = decide(artifact)
-    right_before, right_now = decide(reference) == truth, answers == truth
-    wins, losses = int(np.sum(right_now & ~right_before)), int(np.sum(right_before & ~right_now))
-    paired = paired_loss_test(wins, losses, len(truth), max_drop, alpha)
-    non_finite = int(np.count_nonzero(answers == NO_ANSWER))
-    outcome = _outcome(paired, non_finite)
-    undecided = outcome is Outcome.NOT_ENOUGH_DATA
-    needed = examples_needed(wins, losses, len(truth), max_drop, alpha) if undecided else None
-    interval = paired_difference_interval(wins, losses, len(truth), INTERVAL_ALPHA)
+    if len(truth) != len(artifact) or reference.shape != artifact.shape:
+        raise ValueError(f"truth: expected {len(artifact)} samples, got {len(truth)}; reference {reference.shape}")
+    question = Question(margin=max_drop, alpha=alpha)
+    classes = truth.astype(np.int64)
+    paired = compare(right_answers(reference, classes), right_answers(artifact, classes), len(truth), question)
+    broken = int(np.count_nonzero(decide(artifact) == NO_ANSWER))
+    return _verdict("accuracy", paired, question, alpha=alpha, non_finite=broken)
+
+
+def _only(case: Case, rows: NDArray[np.int64]) -> Case:
+    outputs, reference = (
+        {name: values[rows] for name, values in each.items()} for each in (case.outputs, case.reference)
+    )
+    truth = None if case.truth is None else case.truth[rows]
+    return Case(contract=case.contract, outputs=outputs, reference=reference, truth=truth)
+
+
+def _verdict(
+    metric: str, paired: Paired, question: Question, *, alpha: float, non_finite: int, look: Look | None = None
+) -> GateVerdict:
+    outcome = _outcome(paired, question.alpha, non_finite)
+    needed = paired.needed if outcome is Outcome.NOT_ENOUGH_DATA else None
     return GateVerdict(
         outcome=outcome,
-        reason=_reason(outcome, paired, interval, non_finite, needed),
-        paired=paired,
-        reference_accuracy=float(np.mean(right_before)),
-        artifact_accuracy=float(np.mean(right_now)),
-        gain_interval=interval,
-        agreement=same,
+        reason=_reason(metric, outcome, paired, question, alpha=alpha, non_finite=non_finite),
+        metric=metric,
+        value=paired.value,
+        source_value=paired.source_value,
+        interval=paired.interval,
+        loss=paired.loss,
+        unit=question.unit,
+        max_drop=question.margin,
+        alpha=alpha,
+        samples=paired.samples,
+        method=paired.method,
+        wins=paired.wins,
+        losses=paired.losses,
         non_finite=non_finite,
         needed=needed,
+        look=None if look is None else (look.number, look.of),
     )
 
 
-def _outcome(paired: PairedVerdict, non_finite: int) -> Outcome:
-    if non_finite or paired.shows_loss:
+def _nothing_finite(metric: Metric, max_drop: float, alpha: float, broken: int) -> GateVerdict:
+    return GateVerdict(
+        outcome=Outcome.REFUSE,
+        reason=_broken(broken, broken),
+        metric=metric.name,
+        value=0.0,
+        source_value=0.0,
+        interval=(0.0, 0.0),
+        loss=0.0,
+        unit=1.0,
+        max_drop=max_drop,
+        alpha=alpha,
+        samples=broken,
+        method="bootstrap",
+        non_finite=broken,
+    )
+
+
+def _outcome(paired: Paired, alpha: float, non_finite: int) -> Outcome:
+    if non_finite or paired.p_above <= alpha:
         return Outcome.REFUSE
-    return Outcome.PASS if paired.shows_no_loss else Outcome.NOT_ENOUGH_DATA
+    return Outcome.PASS if paired.p_below <= alpha else Outcome.NOT_ENOUGH_DATA
 
 
-def _reason(
-    outcome: Outcome, paired: PairedVerdict, interval: tuple[float, float], non_finite: int, needed: int | None
-) -> str:
+def _broken(non_finite: int, samples: int) -> str:
+    return f"the artifact answers NaN or infinity on {non_finite} of {samples} samples"
+
+
+def _reason(metric: str, outcome: Outcome, paired: Paired, question: Question, *, alpha: float, non_finite: int) -> str:
     if non_finite:
-        return f"the artifact answers NaN or infinity on {non_finite} of {paired.n} samples"
+        return _broken(non_finite, max(paired.samples, non_finite))
+    low, high = paired.interval
     figures = (
-        f"accuracy changes by {-paired.loss:+.4f} (95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}) on "
-        f"{paired.n} samples"
+        f"{metric} changes by {paired.value - paired.source_value:+.4f} (95 % interval {low:+.4f} to {high:+.4f}) on "
+        f"{paired.samples} samples"
     )
-    limit = f"allowed is a loss of {paired.margin:.4f}, alpha {paired.alpha:g}"
+    limit = f"allowed is a loss of {question.margin:.4f}"
+    if question.unit != 1:
+        limit = f"{limit} standard deviations of the labels, {question.margin * question.unit:.4g}"
+    limit = f"{limit}, alpha {alpha:g}"
     if outcome is not Outcome.NOT_ENOUGH_DATA:
         return f"{figures}; {limit}"
-    wanted = f"about {needed} samples would decide" if needed else "it is too near the limit for any number to decide"
+    if paired.needed is None:
+        wanted = "it is too near the limit for any number to decide"
+        wanted = f"at least {ENOUGH} are needed" if paired.samples < ENOUGH and paired.method != "exact" else wanted
+    else:
+        wanted = f"about {paired.needed} samples would decide"
     return f"{figures}; {limit}; {wanted}"

@@ -57,8 +57,12 @@ class Metrics:
 
 
 def decide(outputs: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
-    """Return the answered class of each row of `outputs` [N, classes], `NO_ANSWER` where it holds NaN or infinity."""
-    answers: NDArray[np.int64] = np.argmax(outputs, axis=-1).astype(np.int64)
+    """Return the answered class of each row of `outputs` [N, classes], `NO_ANSWER` where it holds NaN or infinity.
+
+    One score alone is the probability of class 1 of two.
+    """
+    alone = outputs.shape[-1] == 1
+    answers = (outputs[..., 0] > 0.5 if alone else np.argmax(outputs, axis=-1)).astype(np.int64)  # noqa: PLR2004 - even
     answers[~np.isfinite(outputs).all(axis=-1)] = NO_ANSWER
     return answers
 
@@ -72,7 +76,7 @@ def classification_metrics(
         ValueError: The shapes do not fit each other, there are no samples, or `truth` is no index into `labels`.
     """
     classes = len(labels)
-    if outputs.shape != (len(truth), classes):
+    if outputs.shape != (len(truth), classes) and (classes, outputs.shape) != (2, (len(truth), 1)):
         raise ValueError(f"outputs: expected shape {(len(truth), classes)}, got {outputs.shape}")
     if len(truth) == 0:
         raise ValueError("expected at least one sample")

@@ -22,7 +22,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from edgesdk_converters.evaluate.gate import ALPHA, MAX_DROP, GateVerdict, Outcome, accuracy_gate
+from edgesdk_converters import MAX_DROP
+from edgesdk_converters.evaluate.gate import ALPHA, GateVerdict, Outcome, accuracy_gate
 from edgesdk_converters.evaluate.integer_ops import (
     FLOAT_OPS,
     UnsupportedOperatorError,
@@ -153,7 +154,7 @@ def _cause(gate: GateVerdict, layers: tuple[LayerSaturation, ...]) -> str:
     worst = sorted((layer for layer in layers if layer.saturated), key=lambda layer: -layer.share)
     where = ", ".join(f"{layer.name} ({layer.share:.2%} of pair sums)" for layer in worst[:3])
     return (
-        f"accuracy {gate.reference_accuracy:.4f} becomes {gate.artifact_accuracy:.4f} on x86 processors without VNNI: "
+        f"accuracy {gate.source_value:.4f} becomes {gate.value:.4f} on x86 processors without VNNI: "
         f"16-bit saturation in {where or 'no layer'}; fix: {FIX}"
     )
 

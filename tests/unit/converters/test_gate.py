@@ -60,9 +60,9 @@ def test_nan_is_refused_whatever_the_accuracy():
 def test_figures_are_those_of_the_samples():
     """Accuracies, agreement and the interval describe the samples given."""
     verdict = accuracy_gate(*_case(1000, 30, 10))
-    assert verdict.artifact_accuracy - verdict.reference_accuracy == pytest.approx(0.02)
-    assert verdict.gain_interval[0] < 0.02 < verdict.gain_interval[1]
-    assert verdict.agreement == pytest.approx(0.96)
+    assert verdict.value - verdict.source_value == pytest.approx(0.02)
+    assert verdict.interval[0] < 0.02 < verdict.interval[1]
+    assert (verdict.wins, verdict.losses, verdict.samples) == (30, 10, 1000)
 
 
 def test_misfitting_truth_is_refused():

@@ -1,0 +1,225 @@
+"""Metrics by name, which task each is for, and which gates when none is named."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesdk.canonical import sha256_hex
+from edgesdk.contract import Contract, Task
+from edgesdk.errors import ConfigError
+from edgesdk_converters.data import DataSet
+from edgesdk_converters.evaluate import scores
+from edgesdk_converters.evaluate.scores import Outputs, Scored
+
+Truth = Literal["class", "classes", "values", "none"]
+"""What labels a data set has: one class per sample, several, numbers, or none."""
+AGREEMENT = "agreement"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One model's answers on N samples, and what they are held against.
+
+    Attributes:
+        outputs: The answers.
+        reference: The float source's answers on the same samples.
+        truth: int64 [N] classes, int64 [N, K] classes, numbers [N, …], or None.
+    """
+
+    contract: Contract
+    outputs: Outputs
+    reference: Outputs
+    truth: NDArray[Any] | None
+
+    def first(self, outputs: Outputs | None = None) -> NDArray[Any]:
+        """Return the first output as [N, K]."""
+        values = (outputs or self.outputs)[self.contract.outputs[0].name]
+        return values.reshape(len(values), -1)
+
+    def classes(self) -> NDArray[np.int64]:
+        """Return the class labels."""
+        assert self.truth is not None
+        return self.truth.astype(np.int64)
+
+    def numbers(self) -> NDArray[np.float64]:
+        """Return the value labels as [N, K]."""
+        assert self.truth is not None
+        return self.truth.reshape(len(self.truth), -1).astype(np.float64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One metric.
+
+    Attributes:
+        greater: Whether more is better.
+        truth: The labels that it needs.
+        relative: Whether losses are counted in standard deviations of the value labels, not in its own unit.
+    """
+
+    name: str
+    what: str
+    truth: frozenset[Truth]
+    score: Callable[[Case], Scored]
+    greater: bool = True
+    relative: bool = False
+
+
+def _of_classes(figure: str, *, weighted: bool) -> Callable[[Case], Scored]:
+    def score(case: Case) -> Scored:
+        found = case.first()
+        return scores.averaged(found, case.classes(), max(2, found.shape[1]), figure, weighted=weighted)
+
+    return score
+
+
+def _agreement(case: Case) -> Scored:
+    if case.contract.task == "classification" and case.contract.outputs[0].shape[-1] != 1:
+        same = scores.answered_classes(case.outputs) == scores.answered_classes(case.reference)
+        return scores.mean_of(same.all(axis=1))
+    return scores.reproduced(case.outputs, case.reference)
+
+
+_CLASS, _VALUES = frozenset[Truth]({"class"}), frozenset[Truth]({"values"})
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            name="accuracy",
+            what="share of samples whose class is right",
+            truth=_CLASS,
+            score=lambda case: scores.right_answers(case.first(), case.classes()),
+        ),
+        Metric(
+            name="exact-match",
+            what="share of samples of which every class is right",
+            truth=frozenset({"class", "classes"}),
+            score=lambda case: scores.exact_matches(case.outputs, case.classes().reshape(len(case.classes()), -1)),
+        ),
+        *(
+            Metric(
+                name=figure if not weighted else f"{figure}-weighted",
+                what=f"{figure} of each class, averaged {'by their size' if weighted else 'plainly'}",
+                truth=_CLASS,
+                score=_of_classes(figure, weighted=weighted),
+            )
+            for figure in ("precision", "recall", "f1")
+            for weighted in (False, True)
+        ),
+        Metric(
+            name="auc",
+            what="area under the ROC curve; one-vs-rest, macro, for more than two classes",
+            truth=_CLASS,
+            score=lambda case: scores.area_under_curve(case.first(), case.classes()),
+        ),
+        Metric(
+            name="rmse",
+            what="root of the mean squared error",
+            truth=_VALUES,
+            greater=False,
+            relative=True,
+            score=lambda case: scores.root_of_squares(case.first(), case.numbers()),
+        ),
+        Metric(
+            name="mae",
+            what="mean absolute error",
+            truth=_VALUES,
+            greater=False,
+            relative=True,
+            score=lambda case: scores.absolute_error(case.first(), case.numbers()),
+        ),
+        Metric(
+            name=AGREEMENT,
+            what="with the float source: the same classes, or the share of its outputs' variance that is reproduced",
+            truth=frozenset({"class", "classes", "values", "none"}),
+            score=_agreement,
+        ),
+    )
+}
+_BY_TASK: dict[tuple[Task, Truth], str] = {
+    ("classification", "class"): "accuracy",
+    ("classification", "classes"): "exact-match",
+    ("regression", "values"): "rmse",
+}
+
+
+def truth_kind(data: DataSet) -> Truth:
+    """Return what labels a data set has."""
+    if data.truth is None:
+        return "none"
+    if data.contract.task != "classification":
+        return "values"
+    return "class" if data.truth.ndim == 1 else "classes"
+
+
+def default_metric(contract: Contract, truth: Truth) -> str:
+    """Return the metric that gates when none is named: agreement with the float source where labels say nothing."""
+    return _BY_TASK.get((contract.task, truth), AGREEMENT)
+
+
+def find_metric(name: str, contract: Contract, truth: Truth) -> Metric:
+    """Return a metric by its name, or a user's by ``module:function``.
+
+    Raises:
+        ConfigError: ``argument-invalid`` if there is none, or if it needs other labels than there are;
+            ``file-missing`` if a user's function cannot be imported.
+    """
+    if ":" in name:
+        function = load_function(name)
+        return Metric(
+            name=name,
+            what="a metric of your own",
+            truth=frozenset({truth}),
+            greater=bool(getattr(function, "greater_is_better", True)),
+            score=lambda case: scores.given(function, case.outputs, case.truth),
+        )
+    if name not in METRICS:
+        known = ", ".join(METRICS)
+        raise ConfigError("argument-invalid", f"no metric is called {name!r}", hint=f"Choose {known}, or module:name.")
+    metric = METRICS[name]
+    if truth not in metric.truth:
+        needs = " or ".join(_WORDS[each] for each in sorted(metric.truth))
+        message = f"the metric {name} needs {needs}; the evaluation data has {_WORDS[truth]}, and the task is"
+        raise ConfigError("argument-invalid", f"{message} {contract.task}")
+    return metric
+
+
+_WORDS: dict[Truth, str] = {
+    "class": "a class per sample",
+    "classes": "several classes per sample",
+    "values": "numbers per sample",
+    "none": "no labels",
+}
+
+
+def load_function(name: str) -> Callable[..., Any]:
+    """Import a user's ``module:function``, the working directory first.
+
+    Raises:
+        ConfigError: ``file-missing``.
+    """
+    module, _, function = name.partition(":")
+    sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as `python -m` does
+    try:
+        found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError("file-missing", f"no metric function {name}: {error}") from error
+    finally:
+        sys.path.pop(0)
+    return found
+
+
+def function_sha256(name: str) -> str:
+    """Return a hash of the file of a user's ``module:function``, of its name where none is seen."""
+    path = Path(*name.partition(":")[0].split("."))
+    found = next((each for each in (path.with_suffix(".py"), path / "__init__.py") if each.is_file()), None)
+    return sha256_hex(found.read_bytes() if found is not None else name.encode())

@@ -1,0 +1,194 @@
+"""Two models on the same samples: how much worse is the second, and what do the samples show?
+
+| scores | test and interval |
+| --- | --- |
+| 0 or 1 per sample | exact (`edgesdk.stats`) |
+| a number per sample | t on the differences (Student 1908); approximate where they are far from normal |
+| of the whole set | BCa bootstrap (`evaluate.bootstrap`); approximate |
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesdk.stats import examples_needed, incomplete_beta, paired_difference_interval, paired_loss_test
+from edgesdk_converters.evaluate.bootstrap import bootstrap
+from edgesdk_converters.evaluate.scores import Scored
+
+Method = Literal["exact", "t", "bootstrap"]
+ENOUGH = 30
+"""Samples below which approximate methods show nothing."""
+_WIDE = 1e300
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked of two metrics.
+
+    Attributes:
+        greater: Whether more is better.
+        unit: What a loss is counted in; 1 for shares.
+        margin: Largest acceptable loss, in that unit.
+        alpha: Error rate of each one-sided test.
+        interval_alpha: One minus the level of the interval.
+    """
+
+    greater: bool = True
+    unit: float = 1.0
+    margin: float
+    alpha: float
+    interval_alpha: float = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paired:
+    """The answer.
+
+    Attributes:
+        samples: How many both models answered.
+        value: The artifact's metric.
+        source_value: The source's.
+        interval: Of ``value - source_value``.
+        loss: How much worse the artifact is, in the question's unit; negative when it is better.
+        p_above: p-value of "the loss is at most the margin".
+        p_below: p-value of "the loss is at least the margin".
+        wins: Samples that only the artifact has right; None unless scores are 0 or 1.
+        losses: Samples that only the source has right.
+        needed: About how many samples would decide; None when decided, or when no number would.
+    """
+
+    method: Method
+    samples: int
+    value: float
+    source_value: float
+    interval: tuple[float, float]
+    loss: float
+    p_above: float
+    p_below: float
+    wins: int | None = None
+    losses: int | None = None
+    needed: int | None = None
+
+
+def compare(source: Scored, artifact: Scored, count: int, question: Question) -> Paired:
+    """Compare two models on `count` samples.
+
+    Raises:
+        ValueError: There are no samples, or they do not determine the metric.
+    """
+    if count == 0:
+        raise ValueError("expected at least one sample")
+    if source.samples is None or artifact.samples is None:
+        return _by_bootstrap(source, artifact, count, question)
+    if not question.greater or not _flags(source.samples) or not _flags(artifact.samples):
+        return _by_t(source.samples, artifact.samples, question)
+    return _exactly(source.samples > 0, artifact.samples > 0, question)
+
+
+def _flags(samples: NDArray[np.float64]) -> bool:
+    return bool(np.isin(samples, (0.0, 1.0)).all())
+
+
+def _exactly(before: NDArray[np.bool_], now: NDArray[np.bool_], question: Question) -> Paired:
+    count = len(now)
+    wins, losses = int(np.sum(now & ~before)), int(np.sum(before & ~now))
+    test = paired_loss_test(wins, losses, count, question.margin, question.alpha)
+    open_ = not test.shows_loss and not test.shows_no_loss
+    return Paired(
+        method="exact",
+        samples=count,
+        value=float(np.mean(now)),
+        source_value=float(np.mean(before)),
+        interval=paired_difference_interval(wins, losses, count, question.interval_alpha),
+        loss=test.loss,
+        p_above=test.p_above,
+        p_below=test.p_below,
+        wins=wins,
+        losses=losses,
+        needed=examples_needed(wins, losses, count, question.margin, question.alpha) if open_ else None,
+    )
+
+
+def _by_t(source: NDArray[np.float64], artifact: NDArray[np.float64], question: Question) -> Paired:
+    differences = artifact - source
+    count, mean = len(differences), float(np.mean(differences))
+    error = float(np.std(differences, ddof=1)) / math.sqrt(count) if count > 1 else math.inf
+    sign = -1 if question.greater else 1
+    loss, spread = sign * mean / question.unit, error / question.unit
+    p_above, p_below = _t_values(loss, spread, count, question.margin)
+    reach = _t_quantile(1 - question.interval_alpha / 2, count - 1) * error if count > 1 else _WIDE
+    return Paired(
+        method="t",
+        samples=count,
+        value=float(np.mean(artifact)),
+        source_value=float(np.mean(source)),
+        interval=(mean - reach, mean + reach),
+        loss=loss,
+        p_above=p_above,
+        p_below=p_below,
+        needed=_needed(loss, spread * math.sqrt(count), count, question, min(p_above, p_below)),
+    )
+
+
+def _by_bootstrap(source: Scored, artifact: Scored, count: int, question: Question) -> Paired:
+    drawn = bootstrap(lambda rows: artifact.value(rows) - source.value(rows), count)
+    every = np.arange(count)
+    sign = -1 if question.greater else 1
+    # The figure is value - source_value; the loss is its opposite where more is better.
+    edge = sign * question.margin * question.unit
+    falls = drawn.below(edge)
+    p_above, p_below = (1 - falls, falls) if sign > 0 else (falls, 1 - falls)
+    loss, spread = sign * drawn.estimate / question.unit, float(np.std(drawn.replicates)) / question.unit
+    if spread == 0 or count < ENOUGH:
+        p_above, p_below = _t_values(loss, spread, count, question.margin)
+    return Paired(
+        method="bootstrap",
+        samples=count,
+        value=artifact.value(every),
+        source_value=source.value(every),
+        interval=drawn.interval(question.interval_alpha),
+        loss=loss,
+        p_above=p_above,
+        p_below=p_below,
+        needed=_needed(loss, spread * math.sqrt(count), count, question, min(p_above, p_below)),
+    )
+
+
+def _t_values(loss: float, spread: float, count: int, margin: float) -> tuple[float, float]:
+    """Return the p-values of "the loss is at most" and "at least" the margin; `spread` is the standard error."""
+    if count < ENOUGH or math.isnan(loss):
+        return 1.0, 1.0
+    if spread == 0:
+        return float(loss <= margin), float(loss >= margin)
+    below = _t_below((loss - margin) / spread, count - 1)
+    return 1 - below, below
+
+
+def _t_below(t: float, freedom: int) -> float:
+    """Return P(T <= t) for Student's t, by the incomplete beta function."""
+    tail = incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t)) / 2
+    return 1 - tail if t > 0 else tail
+
+
+def _t_quantile(p: float, freedom: int) -> float:
+    low, high = 0.0, 1e3
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _t_below(middle, freedom) < p else (low, middle)
+    return low
+
+
+def _needed(loss: float, deviation: float, count: int, question: Question, p: float) -> int | None:
+    """Return about how many samples decide if the rates stay as they are; `deviation` is that of one sample."""
+    distance = abs(question.margin - loss)
+    if p <= question.alpha or distance == 0 or not math.isfinite(deviation):
+        return None
+    z = NormalDist().inv_cdf(1 - question.alpha)
+    wanted = max(ENOUGH, math.ceil((deviation * z / distance) ** 2 * 1.05), count + 1)
+    return wanted if wanted <= 1000 * count else None

@@ -1,0 +1,138 @@
+"""The judging step: from what source and artifact answered to figures and the gate's word, in a child and cached."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesdk.contract import Contract
+from edgesdk.errors import ConfigError
+from edgesdk_converters.data import DataSet, class_names, open_data
+from edgesdk_converters.evaluate.catalogue import AGREEMENT, METRICS, Case, find_metric, truth_kind
+from edgesdk_converters.evaluate.differences import compare_arrays
+from edgesdk_converters.evaluate.gate import ALPHA, GateVerdict, judge_case
+from edgesdk_converters.evaluate.looks import Look, looks, order
+from edgesdk_converters.evaluate.metrics import classification_metrics, decide
+from edgesdk_converters.evaluate.scores import Outputs
+from edgesdk_converters.isolation import Call
+
+
+def judge(call: Call) -> dict[str, Any]:
+    """Child action: compare input ``artifact`` with ``source``, both outputs on the samples of ``evaluation``.
+
+    Answers ``{"metric", "labelled", "verdict", "figures", "parity"}``; an artifact that this runtime could not load
+    gave no outputs, and there is no verdict.
+
+    Raises:
+        ConfigError: ``argument-invalid`` or ``file-missing`` for the metric; ``data-invalid`` if the samples do not
+            determine it.
+    """
+    contract = msgspec.convert(call.params["contract"], Contract)
+    data = open_data(call.inputs["evaluation"], contract, labelled=False)
+    outputs, metric = read_npz(call.inputs["artifact"]), call.params["metric"]
+    result: dict[str, Any] = {"metric": metric, "labelled": data.truth is not None and metric != AGREEMENT}
+    if not outputs:
+        return {**result, "verdict": None, "figures": {}, "parity": {}}
+    cases = paired_cases(data, read_npz(call.inputs["source"]), outputs)
+    verdict = gate_verdict(data, cases, call.params)
+    return {**result, "verdict": msgspec.to_builtins(verdict), **_figures(*cases)}
+
+
+def read_npz(path: Path) -> Outputs:
+    """Read what a measuring step wrote."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def rows_of(data: DataSet, outputs: Outputs) -> NDArray[np.int64]:
+    """Return the rows of `data` that `outputs` answer: all, or those of the looks that were taken."""
+    return np.sort(order(data.count)[: len(next(iter(outputs.values())))])
+
+
+def paired_cases(data: DataSet, source: Outputs, artifact: Outputs) -> tuple[Case, Case]:
+    """Return the source's and the artifact's answers on the rows that the artifact answered."""
+    rows = rows_of(data, artifact)
+    reference = {name: values[rows] for name, values in source.items()}
+    truth = None if data.truth is None else data.truth[rows]
+    own = Case(contract=data.contract, outputs=reference, reference=reference, truth=truth)
+    return own, Case(contract=data.contract, outputs=artifact, reference=reference, truth=truth)
+
+
+def gate_verdict(data: DataSet, cases: tuple[Case, Case], params: dict[str, Any]) -> GateVerdict:
+    """Return the gate's word; with ``params["instalments"]`` as of the look that these samples make.
+
+    Raises:
+        ConfigError: As `judge`.
+    """
+    metric = find_metric(params["metric"], data.contract, truth_kind(data))
+    look = _look(data.count, len(next(iter(cases[1].outputs.values())))) if params.get("instalments") else None
+    try:
+        return judge_case(metric, *cases, max_drop=params["max_drop"], alpha=params.get("alpha", ALPHA), look=look)
+    except (ValueError, TypeError) as error:
+        raise ConfigError("data-invalid", f"the metric {metric.name} cannot be computed: {error}") from error
+
+
+def _look(count: int, seen: int) -> Look:
+    return next(look for look in looks(count) if look.samples == seen)
+
+
+def _figures(source: Case, artifact: Case) -> dict[str, Any]:
+    parity = {
+        name: msgspec.to_builtins(compare_arrays(source.outputs[name], values))
+        for name, values in artifact.outputs.items()
+    }
+    return {"figures": _by_task(source, artifact), "parity": parity}
+
+
+def _by_task(source: Case, artifact: Case) -> dict[str, Any]:
+    """Return what a person asks for beyond the metric that gates."""
+    contract = artifact.contract
+    labels = class_names(contract)
+    cases = {"source": source, "artifact": artifact}
+    if contract.task == "classification" and artifact.first().shape[1] in {1, len(labels)}:
+        answered = decide(source.first())
+        truth = source.truth if source.truth is not None else answered
+        usable = truth.ndim == 1 and truth.min() >= 0
+        figures: dict[str, Any] = {
+            name: msgspec.to_builtins(classification_metrics(case.first(), truth.astype(np.int64), labels))
+            for name, case in (cases.items() if usable else ())
+        }
+        return {
+            **figures,
+            "agreement": float(np.mean(decide(artifact.first()) == answered)),
+            "averages": _averages(cases) if source.truth is not None and usable else {},
+        }
+    if contract.task == "regression" and source.truth is not None:
+        return {"averages": _averages(cases), **{name: _of_values(case) for name, case in cases.items()}}
+    return {"averages": _averages(cases)}
+
+
+def _averages(cases: dict[str, Case]) -> dict[str, dict[str, float]]:
+    kind = _kind(cases["source"])
+    every = np.arange(len(next(iter(cases["source"].outputs.values()))))
+    found: dict[str, dict[str, float]] = {}
+    for metric in METRICS.values():
+        if kind in metric.truth and metric.name != AGREEMENT:
+            found[metric.name] = {name: metric.score(case).value(every) for name, case in cases.items()}
+    return {name: each for name, each in found.items() if np.isfinite(list(each.values())).all()}
+
+
+def _kind(case: Case) -> Any:
+    if case.truth is None:
+        return "none"
+    return "class" if case.contract.task == "classification" else "values"
+
+
+def _of_values(case: Case) -> dict[str, Any]:
+    errors = case.first().astype(np.float64) - case.numbers()
+    spread = float(np.mean(np.square(case.numbers() - case.numbers().mean(axis=0))))
+    return {
+        "bias": float(np.mean(errors)),
+        "p95": float(np.percentile(np.abs(errors), 95)),
+        "r2": 1 - float(np.mean(np.square(errors))) / spread if spread else None,
+        "errors": np.percentile(errors, np.linspace(0, 100, 41)).round(9).tolist(),
+    }
