@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from crash import table
 from crash.explore import Results, explore
 from crash.mutants import MUTANTS
-from crash.plan import pairs, singles
+from crash.plan import close_pairs, pairs, singles
 from crash.pool import pool
 from crash.scenarios import SCENARIOS
 
@@ -27,6 +27,7 @@ def main() -> int:
     with pool(arguments.jobs, arguments.mutant or "") as workers:
         recordings = {name: workers.record(name) for name in names}
         histories = list(pairs(recordings, arguments.pairs, arguments.seed))
+        histories += islice(close_pairs(recordings, arguments.seed), 0, None, arguments.every)
         for name, recording in recordings.items():
             print(f"{name}: {len(recording.durable)} durable calls", flush=True)
             histories += islice(singles(name, recording), arguments.seed % arguments.every, None, arguments.every)

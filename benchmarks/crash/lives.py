@@ -72,6 +72,7 @@ class Lives:
     def __init__(self, ground: Ground, shim: Shim) -> None:
         self._ground, self._shim = ground, shim
         self._life = 1
+        self._unsynced: FileSystem | None = None
         self.reached = False
         self.root = ground.scratch / "agent"
 
@@ -158,7 +159,7 @@ class Lives:
         return self._recover(scenario, before)
 
     def _one(self, scenario: Scenario, faults: tuple[Fault, ...], before: Facts, *, first: bool) -> Facts:
-        system = FileSystem.load(self.root)
+        system = self._unsynced or FileSystem.load(self.root)
         cut = next((fault for fault in faults if fault.kind == "power"), None)
         injected = tuple(Fault("kill", fault.at) if fault is cut else fault for fault in faults)
         calls = self.child(
@@ -166,8 +167,11 @@ class Lives:
             injected,
             lambda note: self._walk(scenario, note) if first else self._restart(scenario, note),
         )
+        for call in calls:
+            system.apply(call)
         if cut:
-            self._cut(system, calls, cut)
+            self._cut(system, cut)
+        self._unsynced = None if cut else system  # what a killed process did not sync may still be lost
         self.reached = sum(bool(call.flags & INJECTED) for call in calls) >= len(faults)
         before.end = ""
         before.hear(calls)
@@ -184,9 +188,7 @@ class Lives:
         self._life = 2
         return list(self._look(scenario, facts)) or self._recover(scenario, facts)
 
-    def _cut(self, system: FileSystem, calls: list[Call], cut: Fault) -> None:
-        for call in calls:
-            system.apply(call)
+    def _cut(self, system: FileSystem, cut: Fault) -> None:
         ways = system.outcomes()
         nodes = system.after(ways[cut.outcome % len(ways)])
         self._clear()
@@ -194,6 +196,7 @@ class Lives:
 
     def _begin(self, scenario: Scenario) -> None:
         self._clear()
+        self._unsynced = None
         shutil.copytree(self._ground.starts / scenario.name, self.root, symlinks=True)
 
     def _clear(self) -> None:

@@ -10,8 +10,12 @@ from typing import Any
 from crash.recording import Recording
 
 ERRORS = ("ENOSPC", "EIO", "full")
-PAIRS = ("cut, then cut", "error, then cut", "cut, then error", "error, then error")
+DRAWN = ("cut, then cut", "error, then cut", "cut, then error", "error, then error")
+CLOSE = ("failed sync, then power", "kill after a rename, then power")
+PAIRS = (*DRAWN, *CLOSE)
 START_CALLS = 30
+LATER = ((1, 8), (9, 30), (31, 120))
+"""How many calls after the first fault of a close pair the power goes: one draw from each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ def pairs(recordings: Mapping[str, Recording], count: int, seed: int) -> Iterato
     for _ in range(count):
         name = draw.choices(names, [len(recordings[each].durable) for each in names])[0]
         calls, states = recordings[name].durable, recordings[name].states
-        kind = draw.choice(PAIRS)
+        kind = draw.choice(DRAWN)
         first = draw.randint(1, len(calls))
         rest = len(calls) - first + START_CALLS
         cut_first, cut_second = kind.startswith("cut"), kind.endswith("cut")
@@ -71,6 +75,29 @@ def pairs(recordings: Mapping[str, Recording], count: int, seed: int) -> Iterato
         lives = [[one], [two]] if cut_first else [[one, two]]
         task = {"do": "run", "scenario": name, "lives": lives}
         yield History(name, kind, calls[first - 1].op, states[first - 1], task)
+
+
+def close_pairs(recordings: Mapping[str, Recording], seed: int) -> Iterator[History]:
+    """Yield the pairs that find what a second try forgets: it meets a world in which something seems to be done.
+
+    After every sync that failed, and after a kill behind every rename (its folder not synced), the power goes soon,
+    later, and much later.
+    """
+    draw = random.Random(seed)
+    for name, recording in sorted(recordings.items()):
+        for call, state in zip(recording.durable, recording.states, strict=True):
+            for first, last in LATER:
+                after, outcome = draw.randint(first, last), draw.randrange(1 << 16)
+                if call.op in {"fsync", "fdatasync"}:
+                    lives: list[Any] = [[["EIO", call.number], ["power", call.number + after, outcome]]]
+                    kind = CLOSE[0]
+                elif call.op == "rename":
+                    lives = [[["kill", call.number + 1]], [["power", after, outcome]]]
+                    kind = CLOSE[1]
+                else:
+                    continue
+                task = {"do": "run", "scenario": name, "lives": lives}
+                yield History(name, kind, call.op, state, task)
 
 
 def _cut(draw: random.Random, at: int) -> list[Any]:

@@ -15,8 +15,10 @@ Rendered by `python benchmarks/crash --render docs/crash-table.md`; do not edit.
 `benchmarks/crash/README.md` and `docs/adr/0010-crash-explorer.md`.
 """
 
-PAIR_WORDS = """A *cut* is a loss of power (four in five) or a kill, an *error* is ENOSPC, EIO or a short write. Pairs
-whose second fault would have come after the end are not counted.
+PAIR_WORDS = """A *cut* is a loss of power (four in five) or a kill, an *error* is ENOSPC, EIO or a short write: drawn.
+*Failed sync* and *kill after a rename* are exhaustive in their first fault: every sync fails once, every rename is
+followed by a kill, and the power goes at three later calls each. What a killed life left unsynced can still be lost in
+the next. Pairs whose second fault would have come after the end are not counted.
 """
 
 

@@ -144,6 +144,8 @@ class Work:
             if error.code == "tuf-target-mismatch":
                 discard(file)
             raise
+        # Before anything relies on it: else a power cut may bring back a folder of this name that was half removed.
+        fsync_folder(self._paths.staging)
         return fetched.received
 
     def _stage(self, journal: Journal) -> Outcome:

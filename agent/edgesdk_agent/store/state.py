@@ -1,4 +1,4 @@
-"""`state.db`: the journal of every model, statements, the accepted desired document, floors. SQLite, synchronous=FULL.
+"""`state.db`: the journal of every model, statements, the accepted desired document, floors. SQLite, WAL, synchronous=EXTRA.
 
 A state and the statement about it are written in one transaction. The slots files remain the truth of what serves: if
 `state.db` is lost or damaged it is moved aside, and the updater rebuilds the journal from them. What must not be
@@ -55,9 +55,9 @@ class StateDb:
         self._floors_path = path.with_name("floors.json")
         self._on_full = on_full
         self._lock = threading.RLock()
-        self.rebuilt = not path.exists()
+        self.rebuilt = False
         try:
-            self._db = _open(path)
+            self._db = self._open()
         except sqlite3.OperationalError as error:  # the disk, not the file: perhaps it was only once
             self._db = self._open_again(error)
         except sqlite3.DatabaseError as error:
@@ -220,11 +220,21 @@ class StateDb:
 
     # ---- inside -------------------------------------------------------------------------------------------------
 
+    def _open(self) -> sqlite3.Connection:
+        """Open the file. One without tables is a lost one: new, or emptied by a power cut that took its first page."""
+        db = _open(self._path)
+        try:
+            self.rebuilt |= _make_tables(db, self._path)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
     def _open_again(self, error: sqlite3.OperationalError) -> sqlite3.Connection:
         if _is_full(error):
             self._on_full()
         try:
-            return _open(self._path)
+            return self._open()
         except sqlite3.OperationalError as again:
             if again.sqlite_errorcode & 0xFF == sqlite3.SQLITE_IOERR:  # it cannot be read: as good as damaged
                 return self._replace_damaged(again)
@@ -238,8 +248,7 @@ class StateDb:
         for suffix in ("-wal", "-shm"):
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
         self._path.replace(self._path.with_name(self._path.name + ".damaged"))
-        self.rebuilt = True
-        return _open(self._path)
+        return self._open()
 
     def _rows(self, query: str, *arguments: object) -> list[Any]:
         with self._lock:
@@ -343,9 +352,12 @@ def _open(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
     try:
         path.chmod(0o600)
+        # EXTRA is FULL in WAL mode. Where an error kept SQLite out of that mode, it makes the end of a transaction (the
+        # journal's name going) durable too.
+        db.execute("PRAGMA synchronous = EXTRA")
         db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        _check(db, path)
+        if (found := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            raise sqlite3.DatabaseError(found)
         _check_writable(db)
     except BaseException:
         db.close()
@@ -355,17 +367,17 @@ def _open(path: Path) -> sqlite3.Connection:
 
 def _check_writable(db: sqlite3.Connection) -> None:
     """Write something and take it back: where opening for writing failed, SQLite silently falls back to reading."""
+    version = db.execute("PRAGMA user_version").fetchone()[0]
     db.execute("BEGIN IMMEDIATE")
-    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    db.execute(f"PRAGMA user_version = {version + 1}")
     db.execute("ROLLBACK")
 
 
-def _check(db: sqlite3.Connection, path: Path) -> None:
-    """Create the tables in a new file; look for damage in an old one."""
-    if (found := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-        raise sqlite3.DatabaseError(found)
+def _make_tables(db: sqlite3.Connection, path: Path) -> bool:
+    """Create the tables where there are none; return whether that was so."""
     version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version not in {0, SCHEMA_VERSION}:
+        raise DeploymentError("store-corrupt", f"{path} has schema {version}, expected {SCHEMA_VERSION}")
     if version == 0:
         db.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
-    elif version != SCHEMA_VERSION:
-        raise DeploymentError("store-corrupt", f"{path} has schema {version}, expected {SCHEMA_VERSION}")
+    return bool(version == 0)

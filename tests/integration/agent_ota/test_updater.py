@@ -8,7 +8,7 @@ import stat
 import msgspec
 import pytest
 from agent_ota_world import MODEL, POLICY, World
-from edgesdk_agent.workers.messages import Offer, TargetFile
+from edgesdk_agent.workers.messages import Offer, TargetFile, VerifiedBundle, VerifyBundle
 
 from edgesdk.errors import DeploymentError
 from edgesdk.generation import generation_dir
@@ -395,6 +395,26 @@ def test_an_anchor_set_that_is_a_bundle_here_does_not_come_again(world: World) -
     commit(world, msgspec.structs.replace(world.publish("3.0.0"), anchor=bundle))
     commit(world, msgspec.structs.replace(world.publish("4.0.0"), anchor=bundle))  # the first generation has gone
     assert world.workers.judged[-1].anchor == str(world.paths.staging / f"anchor-{bundle.sha256}")
+
+
+def test_what_is_unpacked_is_durable_before_it_is_relied_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of unpacked bundles is synced after the unpacking, before the journal says that it was done."""
+    seen: list[str] = []
+    fsync, verify = os.fsync, world.workers.verify_bundle
+
+    def noted(handle: int) -> None:
+        seen.append(os.readlink(f"/proc/self/fd/{handle}"))  # noqa: PTH115 - a path of the kernel's
+        fsync(handle)
+
+    def unpacked(request: VerifyBundle) -> VerifiedBundle:
+        seen.clear()
+        return verify(request)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(world.workers, "verify_bundle", unpacked)
+    world.ask(world.publish("1.0.0"))
+    world.run("verified")
+    assert str(world.paths.staging) in seen
 
 
 def test_wrong_bytes_are_discarded_and_fetched_again(world: World) -> None:

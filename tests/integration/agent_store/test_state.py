@@ -15,6 +15,7 @@ from edgesdk_agent.store.state import COUNTER_BLOCK, StateDb, later
 from edgesdk.errors import DeploymentError
 from edgesdk.protocol.messages import Reason
 
+EXTRA = 3
 DRAFT = StatementDraft(
     model="wearable",
     deployment="d1",
@@ -73,6 +74,14 @@ def test_the_way_of_a_statement(state: StateDb) -> None:
     assert state.get("counter") == "3"
 
 
+def test_a_transaction_ends_durably_in_any_journal_mode(tmp_path: Path) -> None:
+    """Where an error kept SQLite out of WAL mode, FULL would not sync the name of the journal that a commit removes."""
+    state = StateDb(tmp_path / "state.db")
+    (level,) = state._rows("PRAGMA synchronous")[0]
+    assert level == EXTRA
+    state.close()
+
+
 def test_counters_go_on_after_a_restart(tmp_path: Path) -> None:
     """The counter is durable, also when every statement was sent and forgotten."""
     first = StateDb(tmp_path / "state.db")
@@ -84,7 +93,7 @@ def test_counters_go_on_after_a_restart(tmp_path: Path) -> None:
     again.close()
 
 
-@pytest.mark.parametrize("damage", ["garbage", "lost", "truncated"])
+@pytest.mark.parametrize("damage", ["garbage", "lost", "truncated", "emptied"])
 def test_loss_forgets_no_counter_serial_time_or_quarantine(tmp_path: Path, damage: str) -> None:
     """Without `state.db` counters jump ahead, and serial, time floor and quarantine are as before."""
     path = tmp_path / "state.db"
@@ -100,6 +109,8 @@ def test_loss_forgets_no_counter_serial_time_or_quarantine(tmp_path: Path, damag
         path.write_bytes(b"this is no database" * 100)
     elif damage == "truncated":
         os.truncate(path, 5000)
+    elif damage == "emptied":  # SQLite takes it for a new one
+        os.truncate(path, 0)
     else:
         path.unlink()
     again = StateDb(path)

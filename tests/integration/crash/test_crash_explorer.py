@@ -11,7 +11,7 @@ from itertools import islice
 import pytest
 from crash.explore import Results, explore
 from crash.mutants import MUTANTS
-from crash.plan import pairs, singles
+from crash.plan import close_pairs, pairs, singles
 from crash.pool import pool
 from crash.recording import Recording
 from crash.scenarios import SCENARIOS
@@ -42,6 +42,7 @@ def test_a_part_of_all_faults() -> None:
     with pool() as workers:
         recordings = {name: workers.record(name) for name in SCENARIOS}
         histories = list(pairs(recordings, PAIRS, seed=7))
+        histories += islice(close_pairs(recordings, seed=7), 0, None, EVERY)
         for number, (name, recording) in enumerate(recordings.items()):
             calls = range(1 + number, len(recording.durable) + 1, EVERY)
             histories += islice(singles(name, recording, calls), number % OF_THESE, None, OF_THESE)
