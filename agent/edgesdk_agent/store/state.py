@@ -1,4 +1,4 @@
-"""`state.db`: the journal of every model, statements, the accepted desired document, floors. SQLite, WAL, synchronous=EXTRA.
+"""`state.db`: the journal of every model, statements, the accepted desired document, floors. SQLite in WAL mode.
 
 A state and the statement about it are written in one transaction. The slots files remain the truth of what serves: if
 `state.db` is lost or damaged it is moved aside, and the updater rebuilds the journal from them. What must not be
@@ -356,13 +356,17 @@ def _open(path: Path) -> sqlite3.Connection:
         # journal's name going) durable too.
         db.execute("PRAGMA synchronous = EXTRA")
         db.execute("PRAGMA journal_mode = WAL")
-        if (found := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-            raise sqlite3.DatabaseError(found)
+        _check_whole(db)
         _check_writable(db)
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _check_whole(db: sqlite3.Connection) -> None:
+    if (found := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+        raise sqlite3.DatabaseError(found)
 
 
 def _check_writable(db: sqlite3.Connection) -> None:
