@@ -1,0 +1,1 @@
+"""Compression of Keras models before they are converted: pruning, shrinking, fine-tuning, distillation."""
