@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from edgesdk.canonical import canonical_json, sha256_hex
 from edgesdk.errors import ConfigError, ReleaseError
@@ -168,16 +169,7 @@ def _run(
     """Run a command into log files; a None status says that it was killed when its time was over."""
     started = time.monotonic()
     with logs[0].open("wb") as stdout, logs[1].open("wb") as stderr:
-        child = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env=_variables(extra),
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            start_new_session=True,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, its library loaded before
-        )
+        child = start_tool(command, cwd=cwd, extra=extra, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr)
         try:
             status: int | None = child.wait(timeout_s)
         except subprocess.TimeoutExpired:
@@ -187,6 +179,27 @@ def _run(
                 os.killpg(child.pid, signal.SIGKILL)  # also what it started
             child.wait()
     return _Ended(returncode=status, seconds=round(time.monotonic() - started, 3))
+
+
+def start_tool(
+    command: Sequence[str], *, cwd: Path, extra: Mapping[str, str] | None = None, **streams: Any
+) -> subprocess.Popen[bytes]:
+    """Start a program in a process group of its own, which dies with this process and sees no secret of ours.
+
+    Args:
+        command: The program and its arguments.
+        cwd: Working directory.
+        extra: Variables beside those of this process.
+        **streams: As `subprocess.Popen` takes them.
+    """
+    return subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=_variables(extra or {}),
+        start_new_session=True,
+        preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, its library loaded before
+        **streams,
+    )
 
 
 def _die_with_parent() -> None:
@@ -259,6 +272,14 @@ def _commands(environment: Environment, folder: Path) -> list[list[str]]:
     return [*made, install] if packages else made
 
 
+def _index(environment: Environment) -> dict[str, str]:
+    """Return what tells uv to take the CPU's build of PyTorch: a folder of wheels that pip would use, or its index."""
+    if not any(package.startswith("torch==") for package in environment.packages):
+        return {}
+    folder = os.environ.get("PIP_FIND_LINKS")
+    return {"UV_FIND_LINKS": folder} if folder else {"UV_TORCH_BACKEND": "cpu"}
+
+
 def _interpreter(environment: Environment) -> str | None:
     """Return a Python of the wanted version: ours if it is one, else one on PATH."""
     if environment.python == f"{sys.version_info.major}.{sys.version_info.minor}":
@@ -268,7 +289,7 @@ def _interpreter(environment: Environment) -> str | None:
 
 def _install(environment: Environment, command: Sequence[str], *, cwd: Path) -> None:
     logs = cwd / "stdout", cwd / "stderr"
-    ended = _run(command, cwd=cwd, timeout_s=INSTALL_TIMEOUT_S, extra={}, logs=logs)
+    ended = _run(command, cwd=cwd, timeout_s=INSTALL_TIMEOUT_S, extra=_index(environment), logs=logs)
     if ended.returncode == 0:
         return
     how = f"took longer than {INSTALL_TIMEOUT_S:g} s" if ended.returncode is None else "could not be made"
