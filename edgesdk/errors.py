@@ -222,6 +222,10 @@ CODES: dict[str, CodeInfo] = {
                 "A vendor's tool ended with success and did nothing.",
                 "Give it what it can compile; its own words are in the message.",
             ),
+            "latency-gate": (
+                "The converted artifact is not as fast, compared with its float source, as --min-speedup asks.",
+                "Use another recipe or format, or ask for less; the report has the times.",
+            ),
             "accuracy-gate": (
                 "The converted artifact is worse than its source by more than the margin.",
                 "Use another recipe or calibration data; the message names the cause where it was found.",

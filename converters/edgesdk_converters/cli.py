@@ -40,6 +40,10 @@ def convert(
     stop_early: Annotated[
         bool, typer.Option("--stop-early", help="Run artifacts in instalments until the gate is decided.")
     ] = False,
+    min_speedup: Annotated[
+        float | None,
+        typer.Option(help="Refuse what is not shown to be so many times as fast as float, here."),
+    ] = None,
     gate: Annotated[bool, typer.Option("--gate/--no-gate", help="Refuse a loss; --no-gate needs --reason.")] = True,
     doctor: Annotated[
         bool, typer.Option("--doctor/--no-doctor", help="Examine calibration data; --no-doctor needs --reason.")
@@ -70,6 +74,7 @@ def convert(
         "max_drop": max_drop,
         "metric": metric,
         "stop_early": stop_early,
+        "min_speedup": min_speedup,
         "gate": gate,
         "doctor": doctor,
         "reason": reason,

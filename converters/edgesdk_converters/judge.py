@@ -55,6 +55,9 @@ class Judged:
         evaluation: What goes into the bundle; None without evaluation data.
         verdicts: The gate's word by the runtime package in which the artifact ran.
         saturation: What `saturate.look` answered; None where nothing can saturate.
+        layers: What `evaluate.layers.compare_layers` answered; None where artifact and float file are one.
+        latency: What `evaluate.latency.time_both` answered; None likewise.
+        on_target: Whether this machine is of the target's architecture.
     """
 
     variant: VariantPlan
@@ -63,6 +66,9 @@ class Judged:
     evaluation: Evaluation | None
     verdicts: dict[str, GateVerdict]
     saturation: dict[str, Any] | None
+    layers: dict[str, Any] | None
+    latency: dict[str, Any] | None
+    on_target: bool
 
 
 def read_measured(variant: VariantPlan, entries: Mapping[str, Entry]) -> Measured:
@@ -113,15 +119,22 @@ def judge(prepared: Prepared, variant: VariantPlan, artifact: Path, entries: Map
         measured=measured,
         evaluation=_evaluation(prepared, variant, measured, results) if results else None,
         verdicts=verdicts,
-        saturation=entries[variant.saturation].result if variant.saturation is not None else None,
+        saturation=_result(entries, variant.saturation),
+        layers=_result(entries, variant.layers),
+        latency=_result(entries, variant.latency),
+        on_target=architecture_name(platform.machine()) in variant.target.architectures,
     )
+
+
+def _result(entries: Mapping[str, Entry], step: str | None) -> dict[str, Any] | None:
+    return None if step is None else entries[step].result
 
 
 def check_gate(judged: Judged, request: Request) -> None:
     """Refuse a variant whose artifact is worse than its source, or of which nothing is shown.
 
     Raises:
-        ReleaseError: ``accuracy-gate`` with the figures and, where it was found, the cause.
+        ReleaseError: ``accuracy-gate`` with the figures and, where it was found, the cause; ``latency-gate``.
         ConfigError: ``accuracy-thin`` naming about how many samples would decide.
     """
     if not request.gate:
@@ -129,11 +142,42 @@ def check_gate(judged: Judged, request: Request) -> None:
     for package, verdict in judged.verdicts.items():
         where = f"{judged.variant.name} ({judged.measured.runtimes[package]['runtime']})"
         if verdict.outcome is Outcome.REFUSE:
-            raise ReleaseError("accuracy-gate", f"{where}: {verdict.reason}{_elsewhere(judged, package)}")
+            cause = f"{_elsewhere(judged, package)}{_broken_layer(judged)}"
+            raise ReleaseError("accuracy-gate", f"{where}: {verdict.reason}{cause}")
         if verdict.outcome is Outcome.NOT_ENOUGH_DATA:
             raise ConfigError("accuracy-thin", f"{where}: {verdict.reason}")
     if judged.saturation is not None:
         _check_saturation(judged.variant.name, judged.saturation)
+    if request.min_speedup is not None:
+        _check_latency(judged, request.min_speedup)
+
+
+def _broken_layer(judged: Judged) -> str:
+    found = judged.layers
+    return f"; {found['sentence']}" if found is not None and found.get("start") else ""
+
+
+def _check_latency(judged: Judged, least: float) -> None:
+    """Refuse an artifact that is not shown to be fast enough; what was timed elsewhere says nothing of the target.
+
+    Raises:
+        ReleaseError: ``latency-gate``.
+    """
+    found = judged.latency
+    if found is None or not judged.on_target:
+        return
+    if not found.get("timed"):
+        reason = found.get("reason") or found["failed"]["message"]
+        raise ReleaseError("latency-gate", f"{judged.variant.name}: it could not be timed: {reason}")
+    low, high = found["interval"]
+    if low < least:
+        shown = "is" if high < least else "is not shown to be more than"
+        raise ReleaseError(
+            "latency-gate",
+            f"{judged.variant.name} ({found['runtime']}): {shown} {found['speedup']:.2f} times as fast as float (95 % "
+            f"interval {low:.2f} to {high:.2f}; {found['artifact_ms']:.3f} ms against {found['source_ms']:.3f} ms on "
+            f"{found['machine']['processor']}); asked for is {least:.2f}",
+        )
 
 
 def _elsewhere(judged: Judged, package: str) -> str:

@@ -86,4 +86,6 @@ def _variant(judged: Judged, entries: Mapping[str, Entry], entry: VariantEntry) 
         "spread": measured.spread,
         "conversion": {} if isinstance(variant.artifact, Path) else entries[variant.artifact.step].result,
         "saturation": judged.saturation,
+        "layers": judged.layers,
+        "latency": None if judged.latency is None else {**judged.latency, "on_target": judged.on_target},
     }

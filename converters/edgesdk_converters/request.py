@@ -46,6 +46,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         metric: What the gate judges by (`edgesdk_converters.evaluate.catalogue`), or a ``module:function`` of one's
             own; None: what suits the contract's task and the labels.
         stop_early: Whether artifacts are run in instalments and evaluation ends when the gate is decided.
+        min_speedup: How many times as fast as its float source an artifact must be shown to be, where this machine is
+            of the target's architecture; None: the ratio is only reported.
         gate: Whether a loss refuses the release; without it a `reason` is recorded in every bundle.
         doctor: Whether calibration data is examined first; without it a `reason` is recorded too.
         reason: Why the gate or the doctor is off.
@@ -70,6 +72,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     max_drop: float = MAX_DROP
     metric: str | None = None
     stop_early: bool = False
+    min_speedup: float | None = None
     gate: bool = True
     doctor: bool = True
     reason: str | None = None
@@ -162,6 +165,8 @@ def _check_words(request: Request) -> None:
         raise ConfigError("argument-invalid", "no target is named", hint="Give --target; see `edge targets list`.")
     if not 0 <= request.max_drop < 1:
         raise ConfigError("argument-invalid", f"max_drop expected a fraction in [0, 1), got {request.max_drop}")
+    if request.min_speedup is not None and request.min_speedup <= 0:
+        raise ConfigError("argument-invalid", f"min_speedup expected a ratio above 0, got {request.min_speedup}")
     off = " and ".join(word for word in ("gate", "doctor") if not getattr(request, word))
     if off and not request.reason:
         message = f"the {off} {'are' if ' ' in off else 'is'} off without a reason"

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgesdk.bundle.manifest import RuntimeName
 from edgesdk_converters.evaluate.catalogue import function_sha256
+from edgesdk_converters.evaluate.latency import processor
+from edgesdk_converters.recipes import Format
 from edgesdk_converters.steps import Ref, Step
 
 EVALUATION = "evaluation"
@@ -37,4 +41,74 @@ def judge_step(measure: str, source_measure: str, evaluation: Path, params: Mapp
     name = f"judge {measure.removeprefix('run ')}"
     return Step(
         name=name, action="edgesdk_converters.evaluate.step:judge", inputs=inputs, params=params, tools=("numpy",)
+    )
+
+
+def layers_step(word: str, source: Path | Ref, artifact: Path | Ref, samples: Path, **params: Any) -> Step:
+    """Return the step that compares an artifact with its float file layer by layer.
+
+    Args:
+        word: Format and recipe, for the name.
+        source: The float file, of the same format.
+        artifact: The artifact.
+        samples: Data of which a few dozen rows are run.
+        **params: ``contract`` and ``format``.
+    """
+    inputs: dict[str, Path | Ref] = {"source": source, "artifact": artifact, "samples": samples}
+    action = "edgesdk_converters.evaluate.layers:compare_layers"
+    tools = ("ai-edge-litert", "onnxruntime", "onnx", "numpy")
+    return Step(
+        name=f"compare layers of {word}", action=action, inputs=inputs, params=params, tools=tools, optional=True
+    )
+
+
+def latency_step(word: str, source: Path | Ref, artifact: Path | Ref, samples: Path, **params: Any) -> Step:
+    """Return the step that times an artifact against its float file on this machine.
+
+    Args:
+        word: Format and recipe, for the name.
+        source: The float file, of the same format.
+        artifact: The artifact.
+        samples: Data of which one row is run.
+        **params: ``contract``, ``runtime`` and ``package``.
+    """
+    inputs: dict[str, Path | Ref] = {"source": source, "artifact": artifact, "samples": samples}
+    action = "edgesdk_converters.evaluate.latency:time_both"
+    tools = (params["package"], "numpy")
+    params = {**params, "processor": processor()}
+    return Step(name=f"time {word}", action=action, inputs=inputs, params=params, tools=tools, optional=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Further:
+    """Steps that say more about an artifact than the gate does; None where there is nothing to compare."""
+
+    layers: Step | None = None
+    latency: Step | None = None
+
+
+def further_steps(
+    word: str,
+    files: tuple[Path | Ref, Path | Ref],
+    data: Mapping[str, Path],
+    contract: Mapping[str, Any],
+    runtime: tuple[Format, RuntimeName, str],
+) -> Further:
+    """Return the steps that compare an artifact's layers and times with its float file's.
+
+    Args:
+        word: Format and recipe, for the names.
+        files: The float file and the artifact.
+        data: Data files by what they are for.
+        contract: The contract as plain data.
+        runtime: Format, runtime and package.
+    """
+    samples = next((data[name] for name in (EVALUATION, "truth", "calibration") if name in data), None)
+    if files[0] == files[1] or samples is None:
+        return Further()
+    artifact_format, name, package = runtime
+    plain = dict(contract)
+    return Further(
+        layers=layers_step(word, *files, samples, contract=plain, format=artifact_format),
+        latency=latency_step(word, *files, samples, contract=plain, runtime=name, package=package),
     )
