@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,15 @@ from edgesdk.contract import Contract
 from edgesdk.errors import ConfigError, TargetError
 from edgesdk.targets.profiles import Profile
 from edgesdk_converters import measure
+from edgesdk_converters.backends import Backend, find_backend
+from edgesdk_converters.backends.steps import compile_step, fitting_recipes, measure_step
 from edgesdk_converters.calibration import step as calibration
+from edgesdk_converters.evaluate.checks import OUTPUTS, further_steps, gate_params, judge_step
 from edgesdk_converters.isolation import Call
-from edgesdk_converters.passes import quantize_onnx, quantize_tflite
-from edgesdk_converters.recipes import Format, OnnxStatic, Recipe
-from edgesdk_converters.sources import Source
-from edgesdk_converters.sources import keras as keras_source
-from edgesdk_converters.sources import onnx as onnx_source
+from edgesdk_converters.passes import observe, quantize_onnx, quantize_tflite, shrink_onnx
+from edgesdk_converters.recipes import Format, OnnxFloat32, OnnxStatic, Recipe
+from edgesdk_converters.routes import Ceiling, Route, find_route
+from edgesdk_converters.sources import Source, SourceFormat
 from edgesdk_converters.steps import Ref, Step
 
 RUNTIME: dict[Format, RuntimeName] = {"tflite": "tflite", "onnx": "onnxruntime"}
@@ -29,9 +31,22 @@ PACKAGES: dict[Format, tuple[str, ...]] = {
     "tflite": ("tflite-runtime", "ai-edge-litert"),
     "onnx": ("onnxruntime", "onnxruntime-gpu"),
 }
-KERAS_OPSET = 17
 SATURATION_SAMPLES = 400
 Action = Callable[[Call], Any]
+
+OBSERVERS: dict[Format, tuple[Action, tuple[str, ...]]] = {
+    "tflite": (observe.observe_tflite, observe.TFLITE_TOOLS),
+    "onnx": (observe.observe_onnx, observe.ONNX_TOOLS),
+}
+PASSES: dict[tuple[Format, str], tuple[Action, tuple[str, ...]]] = {
+    ("tflite", "float16"): (quantize_tflite.quantize, quantize_tflite.TOOLS),
+    ("tflite", "dynamic"): (quantize_tflite.quantize, quantize_tflite.TOOLS),
+    ("tflite", "static"): (quantize_tflite.quantize, quantize_tflite.TOOLS),
+    ("onnx", "float16"): (shrink_onnx.to_float16, shrink_onnx.TOOLS),
+    ("onnx", "dynamic"): (shrink_onnx.to_dynamic, shrink_onnx.TOOLS),
+    ("onnx", "static"): (quantize_onnx.quantize, quantize_onnx.TOOLS),
+}
+"""What makes an artifact from a float file, by format and kind of the recipe's options."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +58,13 @@ class VariantPlan:
         artifact: The runnable file.
         measures: Step that runs the artifact, by runtime package, the oldest first.
         source_measure: Step that runs the float source on the same samples.
+        judgements: Step that judges what each runtime package answered; empty without evaluation data.
         saturation: Step that looks for saturation on x86 without VNNI; None where it cannot happen.
+        layers: Step that compares the artifact with its float file layer by layer; None where they are one file.
+        latency: Step that times both in turn; None where they are one file.
+        backend: The vendor's compiler; None where the portable file is what the target runs.
+        compile_step: Step that compiles `artifact`; None where it is shipped as it is.
+        compiled: The compiled file.
     """
 
     name: str
@@ -54,7 +75,13 @@ class VariantPlan:
     artifact: Path | Ref
     measures: dict[str, str]
     source_measure: str
+    judgements: dict[str, str]
     saturation: str | None
+    layers: str | None = None
+    latency: str | None = None
+    backend: Backend | None = None
+    compile_step: str | None = None
+    compiled: Ref | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +102,12 @@ class Wanted:
         data: Data files by what they are for: ``calibration``, ``evaluation``, ``truth``.
         packages: Runtime packages that are installed here.
         max_drop: Largest loss that the gate allows.
+        metric: What the gate judges by.
+        stop_early: Whether artifacts are run in instalments, until the gate is decided.
         doctor: Whether calibration data is examined.
     """
 
-    sources: Mapping[str, Source]
+    sources: Mapping[SourceFormat, Source]
     contract: Contract
     targets: Sequence[Profile]
     formats: Sequence[Format]
@@ -86,6 +115,8 @@ class Wanted:
     data: Mapping[str, Path]
     packages: Sequence[str]
     max_drop: float
+    metric: str = "accuracy"
+    stop_early: bool = False
     doctor: bool = True
 
 
@@ -105,13 +136,21 @@ class _Builder:
         self._wanted = wanted
         self._contract: dict[str, Any] = msgspec.to_builtins(wanted.contract)
         self._steps: dict[str, Step] = {}
-        self._ceiling = _ceiling(wanted.targets)
+        self._ceiling = _ceiling(wanted.targets, wanted.recipes)
+        self._count = observe.needs_counts(wanted.recipes)
+        gated = (self._contract, wanted.metric, wanted.max_drop)
+        self._gate = gate_params(*gated, instalments=wanted.stop_early)
 
     def build(self) -> Plan:
         variants = tuple(variant for target in self._wanted.targets for variant in self._variants(target))
         return Plan(steps=tuple(self._steps.values()), variants=variants)
 
     def _variants(self, target: Profile) -> Iterator[VariantPlan]:
+        backend = find_backend(target)
+        if backend is not None:
+            for recipe in fitting_recipes(backend, target, self._wanted.recipes):
+                yield self._compiled(target, backend, recipe)
+            return
         fitting = [
             (artifact_format, recipe)
             for recipe in self._wanted.recipes
@@ -123,80 +162,120 @@ class _Builder:
             runs = "; ".join(f"{runtime.name}: {', '.join(runtime.precisions)}" for runtime in target.runtimes)
             raise TargetError("runtime-missing", f"{target.name} can run none of {asked}; it runs {runs}")
         for artifact_format, recipe in fitting:
-            yield self._variant(target, artifact_format, recipe)
+            yield self._variant(target, artifact_format, recipe, target.runtime(RUNTIME[artifact_format]).packages)
 
-    def _variant(self, target: Profile, artifact_format: Format, recipe: Recipe) -> VariantPlan:
-        source, float_file = self._float(artifact_format)
+    def _compiled(self, target: Profile, backend: Backend, recipe: Recipe) -> VariantPlan:
+        """Plan a variant that a vendor's tool compiles, or that its device does.
+
+        What is judged is the portable file in its own runtime, unless the vendor's tool can answer for the chip.
+        """
+        data = self._wanted.data
+        if backend.quantizes:
+            if recipe.precision == "int8":
+                self._check_calibration(recipe)
+                self._examination(backend.source, self._route(backend.source).float_file)
+            made = msgspec.structs.replace(recipe, onnx=OnnxFloat32(), tflite=None, calibration_range="minmax")
+            portable = self._variant(target, backend.source, made, PACKAGES[backend.source])
+        else:
+            portable = self._variant(target, backend.source, recipe, PACKAGES[backend.source])
+        name = f"{target.name}-{recipe.name}"
+        changes: dict[str, Any] = {"name": name, "recipe": recipe, "backend": backend, "saturation": None}
+        if backend.compile is None:
+            return replace(portable, **changes)
+        what = (backend, target, recipe)
+        step = compile_step(*what, portable.artifact, data, self._contract)
+        self._add(step)
+        compiled = Ref(step=step.name, file=backend.file)
+        changes |= {"compile_step": step.name, "compiled": compiled, "latency": None}
+        if backend.measure is not None:
+            asked = portable.artifact if backend.judged == "simulator" else compiled
+            measure = measure_step(*what, asked, data, self._contract)
+            self._add(measure)
+            judged = {backend.name: self._judge(measure.name, portable.source_measure)} if "evaluation" in data else {}
+            changes |= {"measures": {backend.name: measure.name}, "judgements": judged}
+        return replace(portable, **changes)
+
+    def _variant(self, target: Profile, artifact_format: Format, recipe: Recipe, known: Collection[str]) -> VariantPlan:
+        route = self._route(artifact_format)
+        float_file = route.float_file
         artifact = self._artifact(artifact_format, recipe, float_file)
         packages = [package for package in PACKAGES[artifact_format] if package in self._wanted.packages]
-        packages = [package for package in packages if package in target.runtime(RUNTIME[artifact_format]).packages]
+        packages = [package for package in packages if package in known]
         if not packages:
-            raise ConfigError(
-                "dependency-missing",
-                f"no runtime for {artifact_format} is installed, so artifacts cannot be judged",
-                hint="Install edgesdk[litert] or edgesdk[onnx].",
-            )
-        measures = {
-            package: self._measure(
-                artifact, artifact_format, package, recipe.name if artifact != float_file else "float"
-            )
-            for package in packages
-        }
+            raise _no_runtime(artifact_format)
+        source_measure = self._reference(route, packages[-1])
+        word = recipe.name if artifact != float_file else "float"
+        judged = source_measure if word != "float" else None
+        measures = {package: self._measure(artifact, artifact_format, package, word, judged) for package in packages}
         # Two products of 7-bit weights fit into 16 bits (2 * 255 * 64 < 2**15), so only 8-bit weights can saturate.
         wide = artifact_format == "onnx" and isinstance(recipe.onnx, OnnxStatic) and not recipe.onnx.reduce_range
         saturates = wide and "x86_64" in target.architectures
+        layers, latency = self._further(word, (float_file, artifact), artifact_format, packages[-1])
         return VariantPlan(
             name=f"{target.name}-{artifact_format}-{recipe.name}",
             target=target,
             format=artifact_format,
             recipe=recipe,
-            source=source,
+            source=route.source,
             artifact=artifact,
             measures=measures,
-            source_measure=self._measure(float_file, artifact_format, packages[-1], "float"),
+            source_measure=source_measure,
+            judgements={package: self._judge(measure, source_measure) for package, measure in measures.items()}
+            if "evaluation" in self._wanted.data
+            else {},
             saturation=self._saturation(artifact, recipe) if saturates else None,
+            layers=layers,
+            latency=latency,
         )
 
-    def _float(self, artifact_format: Format) -> tuple[Source, Path | Ref]:
-        direct, keras = self._wanted.sources.get(artifact_format), self._wanted.sources.get("keras")
-        opset, max_ir = self._ceiling
-        if direct is not None and artifact_format == "tflite":
-            return direct, direct.path
-        if direct is not None:
-            params: dict[str, Any] = {"max_opset": opset, "max_ir": max_ir}
-            step = _step("pin onnx", onnx_source.pin, {"source": direct.path}, params, onnx_source.TOOLS)
-            return direct, self._made(artifact_format, step)
-        if keras is None:
-            given = ", ".join(source.path.name for source in self._wanted.sources.values())
-            raise ConfigError("argument-invalid", f"{artifact_format} cannot be made from {given}")
-        params = {"contract": self._contract}
-        export: Action = keras_source.to_tflite
-        if artifact_format == "onnx":
-            export, params = keras_source.to_onnx, {**params, "opset": min(KERAS_OPSET, opset), "max_ir": max_ir}
-        step = _step(f"export {artifact_format}", export, {"source": keras.path}, params, keras_source.TOOLS)
-        return keras, self._made(artifact_format, step)
+    def _route(self, artifact_format: Format) -> Route:
+        route = find_route(artifact_format, self._wanted.sources, self._contract, self._ceiling)
+        for step in route.steps:
+            self._add(step)
+        return route
 
-    def _artifact(self, artifact_format: Format, recipe: Recipe, float_file: Path | Ref) -> Path | Ref:
+    def _reference(self, route: Route, package: str) -> str:
+        """Return the step that runs what the artifact must agree with."""
+        if route.reference == route.float_file:
+            return self._measure(route.float_file, route.reference_format, package, "float")
+        known = PACKAGES[route.reference_format]
+        package = next((name for name in reversed(known) if name in self._wanted.packages), "")
+        if not package:
+            raise _no_runtime(route.reference_format)
+        return self._measure(route.reference, route.reference_format, package, "float")
+
+    def _artifact(self, artifact_format: Format, recipe: Recipe, float_file: Ref) -> Ref:
         if not recipe.quantizes(artifact_format):
             return float_file
-        if "calibration" not in self._wanted.data:
-            raise ConfigError(
-                "argument-invalid", f"the recipe {recipe.name} needs calibration data", hint="Give --calibration."
-            )
-        if self._wanted.doctor:
-            self._examination(artifact_format, float_file)
+        inputs: dict[str, Path | Ref] = {"source": float_file}
+        if recipe.calibrates(artifact_format):
+            inputs["values"] = self._values(artifact_format, recipe, float_file)
+        params: dict[str, Any] = {"recipe": msgspec.to_builtins(recipe)}
+        if artifact_format == "onnx":
+            params |= {"max_opset": self._ceiling.max_opset, "max_ir": self._ceiling.max_ir}
+        action, tools = PASSES[artifact_format, msgspec.to_builtins(recipe.options(artifact_format))["kind"]]
+        return self._made(
+            artifact_format, _step(f"quantize {artifact_format} {recipe.name}", action, inputs, params, tools)
+        )
+
+    def _values(self, artifact_format: Format, recipe: Recipe, float_file: Ref) -> Ref:
+        """Return what was seen of the activations: observed once for all recipes."""
+        self._check_calibration(recipe)
+        self._examination(artifact_format, float_file)
+        action, tools = OBSERVERS[artifact_format]
         inputs = {"source": float_file, "calibration": self._wanted.data["calibration"]}
-        name = f"quantize {artifact_format} {recipe.name}"
-        params: dict[str, Any] = {"contract": self._contract}
-        if artifact_format == "tflite":
-            params["recipe"] = msgspec.to_builtins(recipe)
-            return self._made("tflite", _step(name, quantize_tflite.quantize, inputs, params, quantize_tflite.TOOLS))
-        opset, max_ir = self._ceiling
-        params |= {"recipe": msgspec.to_builtins(recipe), "max_opset": opset, "max_ir": max_ir}
-        return self._made("onnx", _step(name, quantize_onnx.quantize, inputs, params, quantize_onnx.TOOLS))
+        params = {"contract": self._contract, "count": self._count}
+        step = _step(f"observe {artifact_format}", action, inputs, params, tools)
+        self._add(step)
+        return Ref(step=step.name, file=observe.VALUES)
+
+    def _check_calibration(self, recipe: Recipe) -> None:
+        if "calibration" not in self._wanted.data:
+            message = f"the recipe {recipe.name} needs calibration data"
+            raise ConfigError("argument-invalid", message, hint="Give --calibration.")
 
     def _examination(self, artifact_format: Format, float_file: Path | Ref) -> None:
-        if calibration.STEP in self._steps:
+        if calibration.STEP in self._steps or not self._wanted.doctor:
             return
         sets = {name: path for name, path in self._wanted.data.items() if name in {"calibration", "evaluation"}}
         package = next((name for name in reversed(PACKAGES[artifact_format]) if name in self._wanted.packages), "")
@@ -204,12 +283,35 @@ class _Builder:
         params = {"contract": self._contract, "runtime": RUNTIME[artifact_format], "package": package}
         self._add(_step(calibration.STEP, calibration.examine, inputs, params, (package, "numpy")))
 
-    def _measure(self, artifact: Path | Ref, artifact_format: Format, package: str, recipe: str) -> str:
+    def _measure(
+        self, artifact: Path | Ref, artifact_format: Format, package: str, recipe: str, source: str | None = None
+    ) -> str:
+        """Add the step that runs an artifact; until the gate is decided, if `source` ran the float source."""
         judged = {name: path for name, path in self._wanted.data.items() if name != "calibration"}
-        params = {"contract": self._contract, "runtime": RUNTIME[artifact_format], "package": package}
+        inputs: dict[str, Path | Ref] = {"artifact": artifact, **judged}
+        params: dict[str, Any] = {"contract": self._contract, "runtime": RUNTIME[artifact_format], "package": package}
+        if source is not None and self._wanted.stop_early and "evaluation" in judged:
+            inputs["source"] = Ref(step=source, file=OUTPUTS)
+            params["gate"] = self._gate
         name = f"run {artifact_format} {recipe} in {package}"
-        self._add(_step(name, measure.measure, {"artifact": artifact, **judged}, params, (package, "numpy")))
+        self._add(_step(name, measure.measure, inputs, params, (package, "numpy")))
         return name
+
+    def _judge(self, measure: str, source_measure: str) -> str:
+        params = self._gate if measure != source_measure else {**self._gate, "instalments": False}
+        step = judge_step(measure, source_measure, self._wanted.data["evaluation"], params)
+        self._add(step)
+        return step.name
+
+    def _further(
+        self, word: str, files: tuple[Path | Ref, Path | Ref], artifact_format: Format, package: str
+    ) -> tuple[str | None, str | None]:
+        runtime = (artifact_format, RUNTIME[artifact_format], package)
+        found = further_steps(f"{artifact_format} {word}", files, self._wanted.data, self._contract, runtime)
+        for step in (found.layers, found.latency):
+            if step is not None:
+                self._add(step)
+        return found.layers and found.layers.name, found.latency and found.latency.name
 
     def _saturation(self, artifact: Path | Ref, recipe: Recipe) -> str | None:
         if "evaluation" not in self._wanted.data:
@@ -247,9 +349,21 @@ def _fits(target: Profile, artifact_format: Format, recipe: Recipe) -> bool:
     return runtime is not None and recipe.precision in runtime.precisions
 
 
-def _ceiling(targets: Sequence[Profile]) -> tuple[int, int]:
-    """Return the newest (opset, IR version) that every target's oldest onnxruntime reads."""
-    runtimes = [runtime for target in targets for runtime in target.runtimes if runtime.name == "onnxruntime"]
+def _no_runtime(artifact_format: Format) -> ConfigError:
+    return ConfigError(
+        "dependency-missing",
+        f"no runtime for {artifact_format} is installed, so artifacts cannot be judged",
+        hint="Install edgesdk[litert] or edgesdk[onnx].",
+    )
+
+
+def _ceiling(targets: Sequence[Profile], recipes: Sequence[Recipe]) -> Ceiling:
+    """Return the newest (opset, IR version) that every target's oldest runtime reads, and what recipes need."""
+    runtimes = [runtime for target in targets for runtime in target.runtimes]
     opsets = [runtime.max_opset for runtime in runtimes if runtime.max_opset is not None]
     irs = [runtime.max_ir for runtime in runtimes if runtime.max_ir is not None]
-    return min(opsets, default=21), min(irs, default=10)
+    return Ceiling(
+        min_opset=max((quantize_onnx.min_opset(recipe) for recipe in recipes), default=0),
+        max_opset=min(opsets, default=21),
+        max_ir=min(irs, default=10),
+    )

@@ -7,6 +7,7 @@ that format. People write their own as TOML, from nothing or from a named one (`
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -272,6 +273,20 @@ def find_recipe(name: str) -> Recipe:
     except KeyError:
         hint = f"Choose one of: {', '.join(RECIPES)}; or give a .toml file."
         raise ConfigError("argument-invalid", f"no recipe is called {name!r}", hint=hint) from None
+
+
+def find_recipes(names: Sequence[str]) -> list[Recipe]:
+    """Return recipes by names and files, each once.
+
+    Raises:
+        ConfigError: As `find_recipe`; ``argument-invalid`` if two files give one name to different recipes.
+    """
+    found: dict[str, Recipe] = {}
+    for name in names:
+        recipe = find_recipe(name)
+        if found.setdefault(recipe.name, recipe) != recipe:
+            raise ConfigError("argument-invalid", f"two recipes are called {recipe.name!r}")
+    return list(found.values())
 
 
 def read_recipe(path: Path) -> Recipe:

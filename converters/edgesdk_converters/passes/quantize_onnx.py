@@ -1,88 +1,185 @@
-"""Float ONNX to QDQ int8: static, ranges by minimum and maximum.
+"""Float ONNX to static QDQ, by onnxruntime's quantizer with our ranges.
 
-Traps: `CalibMaxIntermediateOutputs` *drops* all samples but the last few; strides keep memory constant and every
-sample. Files are pinned to the target's IR, as onnx writes its newest by default.
+Traps: onnxruntime's Entropy calibration equals MinMax, Distribution gives garbage, and all of them hold everything in
+memory; so it gets finished ranges. Files are pinned to the target's IR, as onnx writes its newest by default.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from numpy.typing import NDArray
+import numpy as np
 
-from edgesdk.contract import Contract
 from edgesdk.errors import ReleaseError
-from edgesdk.runtime import describe_artifact
-from edgesdk_converters.data import feeds, open_data
-from edgesdk_converters.isolation import Call, Progress
-from edgesdk_converters.recipes import OnnxStatic, Recipe
-from edgesdk_converters.sources.onnx import check_opset, pin_ir
+from edgesdk_converters.isolation import Call
+from edgesdk_converters.passes.observe import read_values
+from edgesdk_converters.passes.ranges import choose
+from edgesdk_converters.recipes import OnnxDynamic, OnnxStatic, Recipe, names_layer
+from edgesdk_converters.sources.onnx import check_opset, drop_unused_domains, opset_of, pin_ir
+
+if TYPE_CHECKING:
+    import onnx
 
 TOOLS = ("onnxruntime", "onnx", "numpy")
-STRIDE = 64
+BITS = {"int8": 8, "uint8": 8, "int16": 16, "uint16": 16}
+WIDE = {"int8": "int16", "uint8": "uint16"}
+DYNAMIC_OPSET = 11
+PER_CHANNEL_OPSET = 13
+WIDE_OPSET = 21
+
+Ranges = dict[str, tuple[float, float]]
+Overrides = dict[str, list[dict[str, Any]]]
 
 
 def quantize(call: Call) -> dict[str, Any]:
-    """Child action: write ``model.onnx`` from inputs ``source`` and ``calibration``."""
+    """Child action: write ``model.onnx`` from inputs ``source`` and ``values``; answer the ranges by tensor."""
     import onnx  # noqa: PLC0415 - only in the child
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static  # noqa: PLC0415
+    from onnxruntime.quantization import quantize_static  # noqa: PLC0415
 
-    recipe = msgspec.convert(call.params["recipe"], Recipe).onnx
-    assert isinstance(recipe, OnnxStatic)
+    recipe = msgspec.convert(call.params["recipe"], Recipe)
+    options = recipe.onnx
+    assert isinstance(options, OnnxStatic)
+    source = call.inputs["source"]
+    model = onnx.load(source)
+    ranges = _ranges(recipe, options, call.inputs["values"], model)
+    cache = call.out.parent / "ranges.json"
+    _write_cache(ranges, cache)
     path = call.out / "model.onnx"
-    quantize_static(
-        call.inputs["source"],
-        path,
-        _reader(call),
-        quant_format=QuantFormat.QDQ,
-        calibrate_method=CalibrationMethod.MinMax,
-        activation_type=QuantType.QInt8,
-        weight_type=QuantType.QInt8,
-        per_channel=recipe.per_channel,
-        reduce_range=recipe.reduce_range,
-        extra_options={"ActivationSymmetric": recipe.symmetric_activations, "CalibStridedMinMax": STRIDE},
-    )
-    graph = onnx.load(path)
-    check_opset({item.domain: item.version for item in graph.opset_import}, call.params["max_opset"], path.name)
-    pin_ir(graph, call.params["max_ir"])
-    quantized = sum(node.op_type == "QuantizeLinear" for node in graph.graph.node)
+    quantize_static(source, path, **_settings(recipe, options, model), calibration_cache_path=cache)
+    made = onnx.load(path)
+    quantized = sum(node.op_type == "QuantizeLinear" for node in made.graph.node)
     if not quantized:
         raise ReleaseError("conversion-failed", "onnxruntime quantized nothing: no operator of the model is supported")
-    onnx.save(graph, path)
-    return {"quantize_nodes": quantized, "nodes": len(graph.graph.node)}
+    finish(made, call)
+    return {"quantize_nodes": quantized, "nodes": len(made.graph.node), "ranges": ranges}
 
 
-def _reader(call: Call) -> StridedReader:
-    contract = msgspec.convert(call.params["contract"], Contract)
-    inputs, _outputs = describe_artifact(call.inputs["source"], "onnxruntime")
-    data = open_data(call.inputs["calibration"], contract, labelled=False)
-    return StridedReader(feeds(data, {raw.name: raw.dtype for raw in inputs}), data.count, call.progress)
+def finish(model: onnx.ModelProto, call: Call) -> None:
+    """Compare with the target's ceiling, pin to it, and write ``model.onnx``.
 
-
-class StridedReader:
-    """Hands samples to onnxruntime's calibration, `STRIDE` at a time, in order, each once.
-
-    Its length is rounded up to whole strides, as the tool wants; the last stride ends early.
+    Raises:
+        TargetError: ``opset-ceiling``.
     """
+    import onnx  # noqa: PLC0415 - only in the child
 
-    def __init__(self, samples: Iterator[dict[str, NDArray[Any]]], count: int, progress: Progress) -> None:
-        self._samples, self._count, self._progress = samples, count, progress
-        self._done = self._end = 0
+    drop_unused_domains(model)
+    opsets = {item.domain: item.version for item in model.opset_import}
+    check_opset(opsets, call.params["max_opset"], "the artifact")
+    model.ir_version = max(model.ir_version, _ir_of(opset_of(model)))
+    pin_ir(model, call.params["max_ir"])
+    onnx.save(model, call.out / "model.onnx")
 
-    def __len__(self) -> int:
-        return -(-self._count // STRIDE) * STRIDE
 
-    def set_range(self, start_index: int, end_index: int) -> None:
-        """Begin the stride from `start_index` (where the last one ended) to `end_index`."""
-        assert start_index == self._done
-        self._end = min(end_index, self._count)
-        self._progress(start_index, self._count)
+def _ir_of(opset: int) -> int:
+    import onnx  # noqa: PLC0415 - only in the child
 
-    def get_next(self) -> dict[str, NDArray[Any]] | None:
-        """Return one sample by artifact input name, or None at the end of the stride."""
-        if self._done == self._end:
-            return None
-        self._done += 1
-        return next(self._samples)
+    return int(onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)], ignore_unknown=True))
+
+
+def min_opset(recipe: Recipe) -> int:
+    """Return the operator set that a recipe's ONNX artifacts need: of QuantizeLinear per channel and in 16 bits."""
+    if isinstance(recipe.onnx, OnnxStatic):
+        wide = recipe.precision == "int16x8" or recipe.wide_layers
+        return WIDE_OPSET if wide else PER_CHANNEL_OPSET
+    return DYNAMIC_OPSET if isinstance(recipe.onnx, OnnxDynamic) else 0
+
+
+def excluded(model: onnx.ModelProto, patterns: tuple[str, ...], what: str) -> list[str]:
+    """Return the names of the nodes that patterns mean, by their own names or what they write.
+
+    Raises:
+        ConfigError: ``argument-invalid`` if a pattern means none.
+    """
+    from edgesdk_converters.passes.quantize_tflite import check_patterns  # noqa: PLC0415 - a leaf of passes
+
+    check_patterns(patterns, [name for node in model.graph.node for name in (node.name, *node.output) if name], what)
+    return [node.name for node in model.graph.node if names_layer(patterns, node.name, *node.output)]
+
+
+def _ranges(recipe: Recipe, options: OnnxStatic, values: Path, model: onnx.ModelProto) -> Ranges:
+    bits = BITS[options.activations]
+    wide = set(_written(model, excluded(model, recipe.wide_layers, "wide_layers")))
+    return {
+        name: choose(
+            seen,
+            recipe.calibration_range,
+            percentile=recipe.percentile,
+            bits=16 if name in wide else bits,
+            symmetric=options.symmetric_activations,
+        )
+        for name, seen in read_values(values).items()
+    }
+
+
+def _written(model: onnx.ModelProto, nodes: Sequence[str]) -> list[str]:
+    return [name for node in model.graph.node if node.name in nodes for name in node.output]
+
+
+def _write_cache(ranges: Ranges, path: Path) -> None:
+    from onnxruntime.quantization.calibrate import (  # noqa: PLC0415 - only in the child
+        CalibrationMethod,
+        TensorsData,
+        save_tensors_data,
+    )
+
+    spans: dict[str, Any] = {
+        name: (np.array(low, np.float32), np.array(high, np.float32)) for name, (low, high) in ranges.items()
+    }
+    save_tensors_data(TensorsData(CalibrationMethod.MinMax, spans), path)
+
+
+def _settings(recipe: Recipe, options: OnnxStatic, model: onnx.ModelProto) -> dict[str, Any]:
+    from onnxruntime.quantization import QuantFormat, QuantType  # noqa: PLC0415 - only in the child
+    from onnxruntime.quantization.execution_providers.qnn import get_qnn_qdq_config  # noqa: PLC0415
+
+    kinds = {"int8": "QInt8", "uint8": "QUInt8", "int16": "QInt16", "uint16": "QUInt16"}
+    activation, weight = QuantType[kinds[options.activations]], QuantType[kinds[options.weights]]
+    left = excluded(model, recipe.float_layers, "float_layers")
+    overrides = _wide(recipe, options, model)
+    settings: dict[str, Any] = {
+        "quant_format": QuantFormat.QDQ,
+        "activation_type": activation,
+        "weight_type": weight,
+        "per_channel": options.per_channel,
+        "reduce_range": options.reduce_range,
+        "nodes_to_exclude": left,
+    }
+    extra = {"ActivationSymmetric": options.symmetric_activations, "QuantizeBias": options.quantized_bias}
+    if not options.qualcomm:
+        return {**settings, "extra_options": {**extra, "TensorQuantOverrides": overrides}}
+    qualcomm = get_qnn_qdq_config(
+        model,
+        None,
+        activation_type=activation,
+        weight_type=weight,
+        per_channel=options.per_channel,
+        init_overrides=overrides,
+        activation_symmetric=options.symmetric_activations,
+        nodes_to_exclude=left,
+    )
+    settings["op_types_to_quantize"] = sorted(qualcomm.op_types_to_quantize)
+    # 16 bits get opset 21, whose own QuantizeLinear knows them.
+    return {**settings, "extra_options": {**extra, **qualcomm.extra_options, "UseQDQContribOps": False}}
+
+
+def _wide(recipe: Recipe, options: OnnxStatic, model: onnx.ModelProto) -> Overrides:
+    """Return 16-bit types for what wide layers write, and the conversions that their neighbours then need."""
+    from onnxruntime.quantization import QuantType  # noqa: PLC0415 - only in the child
+    from onnxruntime.quantization.execution_providers.qnn.mixed_precision_overrides_utils import (  # noqa: PLC0415
+        MixedPrecisionTensorQuantOverridesFixer,
+    )
+    from onnxruntime.quantization.tensor_quant_overrides import TensorQuantOverridesHelper  # noqa: PLC0415
+
+    if not recipe.wide_layers or options.activations not in WIDE:
+        return {}
+    wide = {"int8": QuantType.QInt16, "uint8": QuantType.QUInt16}[options.activations]
+    narrow = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}[options.activations]
+    names = _written(model, excluded(model, recipe.wide_layers, "wide_layers"))
+    helper = TensorQuantOverridesHelper({name: [{"quant_type": wide}] for name in names})
+    fixer = MixedPrecisionTensorQuantOverridesFixer.create_from_model(helper, model, narrow)
+    fixer.apply(narrow, options.symmetric_activations)
+    found: Overrides = helper.get_dict()
+    return found

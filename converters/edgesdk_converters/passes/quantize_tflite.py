@@ -1,95 +1,159 @@
-"""Float TFLite to full int8: inputs, outputs, weights and activations, ranges by minimum and maximum.
+"""Float TFLite to float16, dynamic int8, full int8 and int16x8, by litert-quantizer with our ranges.
 
-Traps: litert-quantizer's own calibration is a *moving average* of ranges, which depends on the order of samples and
-clips; here every range is the true one. It also turns a data set into a list, so samples are handed over in batches and
-memory does not grow with their number.
+Traps: per-channel dense weights make a FULLY_CONNECTED version that tflite-runtime 2.14 refuses or computes wrongly;
+what is unknown to the tool stays float without a word, so an artifact in which nothing changed is refused.
 """
 
 from __future__ import annotations
 
-import itertools
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.contract import Contract, DType
 from edgesdk.errors import ConfigError, ReleaseError
-from edgesdk.runtime.backend import known_dtype
-from edgesdk_converters.data import BATCH, feeds, open_data
 from edgesdk_converters.isolation import Call
-from edgesdk_converters.recipes import Recipe, TfliteStatic
+from edgesdk_converters.passes.flatbuffer import parse
+from edgesdk_converters.passes.observe import read_values
+from edgesdk_converters.passes.ranges import Values, choose
+from edgesdk_converters.passes.tflite_io import with_uint8
+from edgesdk_converters.recipes import Recipe, TfliteDynamic, TfliteFloat16, TfliteStatic, names_layer
 
 TOOLS = ("litert-quantizer", "ai-edge-litert", "numpy")
+BITS = {"int8": 8, "int16": 16}
+_SHOWN = 12
+
+Statistics = dict[str, dict[str, NDArray[np.float32]]]
 
 
 def quantize(call: Call) -> dict[str, Any]:
-    """Child action: write ``model.tflite`` from inputs ``source`` and ``calibration``; answer the ranges by tensor."""
+    """Child action: write ``model.tflite`` from input ``source`` and, for static recipes, ``values``.
+
+    Answers the ranges that were used, by tensor.
+    """
     from litert_quantizer import quantizer  # noqa: PLC0415 - only in the child
 
+    recipe = msgspec.convert(call.params["recipe"], Recipe)
     content = call.inputs["source"].read_bytes()
+    layers = _layers(content)
     tool = quantizer.Quantizer(content)
-    for operation, granularity in _granularities(_options(call)):
-        tool.add_static_config(".*", operation, 8, 8, weight_granularity=granularity)
-    statistics = _calibrate(call, content, tool.get_quantization_recipe())
-    result = tool.quantize(statistics, enable_progress_bar=False, enable_progress_report=False)
-    (call.out / "model.tflite").write_bytes(result.quantized_model)
-    return {"ranges": {name: _span(stats) for name, stats in statistics.items() if stats}}
+    _configure(tool, recipe, layers)
+    ranges = _ranges(recipe, read_values(call.inputs["values"])) if recipe.calibrates("tflite") else {}
+    statistics = _statistics(ranges, layers)
+    result = tool.quantize(statistics or None, enable_progress_bar=False, enable_progress_report=False)
+    made = bytes(result.quantized_model)
+    _check_changed(content, made)
+    if isinstance(recipe.tflite, TfliteStatic) and recipe.tflite.inputs_outputs == "uint8":
+        made = with_uint8(made)
+    (call.out / "model.tflite").write_bytes(made)
+    return {"ranges": {name: list(span) for name, span in ranges.items()}}
 
 
-def _options(call: Call) -> TfliteStatic:
-    options = msgspec.convert(call.params["recipe"], Recipe).tflite
-    assert isinstance(options, TfliteStatic)
-    return options
+class Layer(msgspec.Struct, frozen=True):
+    """One operator of the main graph: how the tool calls it, what it writes, and the rank of each tensor written."""
+
+    scope: str
+    outputs: dict[str, int]
 
 
-def _granularities(recipe: TfliteStatic) -> list[tuple[Any, Any]]:
-    from litert_quantizer import qtyping  # noqa: PLC0415 - only in the child
+def _layers(content: bytes) -> list[Layer]:
+    from litert_quantizer.utils import tfl_flatbuffer_utils as tool  # noqa: PLC0415 - only in the child
 
+    graph = tool.read_model(content).subgraphs[0]
     return [
-        (qtyping.TFLOperationName.ALL_SUPPORTED, qtyping.QuantGranularity[recipe.weights]),
-        (qtyping.TFLOperationName.FULLY_CONNECTED, qtyping.QuantGranularity[recipe.dense_weights]),
+        Layer(
+            tool.get_op_scope(operator, graph.tensors),
+            {tool.get_tensor_name(graph.tensors[index]): len(graph.tensors[index].shape) for index in operator.outputs},
+        )
+        for operator in [*graph.operators, *tool.get_subgraph_input_output_operators(graph)[:1]]
     ]
 
 
-def _calibrate(call: Call, content: bytes, recipe: Any) -> dict[str, dict[str, NDArray[Any]]]:
-    from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 - only in the child
-    from litert_quantizer import calibrator, recipe_manager  # noqa: PLC0415 - only in the child
-    from litert_quantizer.utils import qsv_utils  # noqa: PLC0415 - only in the child
+def _configure(tool: Any, recipe: Recipe, layers: Sequence[Layer]) -> None:
+    from litert_quantizer import algorithm_manager, qtyping  # noqa: PLC0415 - only in the child
 
-    contract = msgspec.convert(call.params["contract"], Contract)
-    data = open_data(call.inputs["calibration"], contract, labelled=False)
-    key, tensors = _signature(Interpreter(model_content=content))
-    samples = feeds(data, tensors)
-    manager = recipe_manager.RecipeManager()
-    manager.load_quantization_recipe(recipe)
-    # One thread: sums in another order would change the ranges, and with them the bytes.
-    tool = calibrator.Calibrator(content, num_threads=1, qsv_update_func=qsv_utils.min_max_update)
-    done = 0
-    while batch := list(itertools.islice(samples, BATCH)):
-        tool.calibrate({key: batch}, manager)
-        done += len(batch)
-        call.progress(done, data.count)
-    statistics: dict[str, dict[str, NDArray[Any]]] = tool.get_model_qsvs()
-    return statistics
-
-
-def _signature(interpreter: Any) -> tuple[str, dict[str, DType]]:
-    signatures = interpreter.get_signature_list()
-    if len(signatures) != 1:
-        raise ConfigError(
-            "model-format",
-            f"the .tflite has {len(signatures)} signatures, expected 1",
-            hint="Export it again with one signature (TensorFlow's `from_saved_model` writes it).",
-        )
-    key = next(iter(signatures))
-    details = interpreter.get_signature_runner(key).get_input_details()
-    return key, {name: known_dtype(np.dtype(details[name]["dtype"]).name, name) for name in signatures[key]["inputs"]}
+    every, dense = qtyping.TFLOperationName.ALL_SUPPORTED, qtyping.TFLOperationName.FULLY_CONNECTED
+    untouched = algorithm_manager.AlgorithmName.NO_QUANTIZE
+    options = recipe.tflite
+    if isinstance(options, TfliteFloat16):
+        tool.add_weight_only_config(".*", every, 16, algorithm_key=algorithm_manager.AlgorithmName.FLOAT_CASTING)
+    elif isinstance(options, TfliteDynamic):
+        for operation, granularity in ((every, options.weights), (dense, options.dense_weights)):
+            tool.add_dynamic_config(".*", operation, 8, qtyping.QuantGranularity[granularity])
+    elif isinstance(options, TfliteStatic):
+        _static(tool, ".*", options, BITS[options.activations])
+        for scope in _named(layers, recipe.wide_layers, "wide_layers"):
+            _static(tool, scope, options, 16)
+        if options.inputs_outputs == "float32":
+            for operation in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
+                tool.update_quantization_recipe(".*", operation, algorithm_key=untouched)
+    for scope in _named(layers, recipe.float_layers, "float_layers"):
+        tool.update_quantization_recipe(scope, every, algorithm_key=untouched)
 
 
-def _span(stats: dict[str, NDArray[Any]]) -> list[float]:
-    low, high = float(np.min(stats["min"])), float(np.max(stats["max"]))
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise ReleaseError("conversion-failed", "the float model gives NaN or infinity on the calibration data")
-    return [low, high]
+def _static(tool: Any, scope: str, options: TfliteStatic, bits: int) -> None:
+    from litert_quantizer import qtyping  # noqa: PLC0415 - only in the child
+
+    every, dense = qtyping.TFLOperationName.ALL_SUPPORTED, qtyping.TFLOperationName.FULLY_CONNECTED
+    for operation, granularity in ((every, options.weights), (dense, options.dense_weights)):
+        tool.add_static_config(scope, operation, bits, 8, weight_granularity=qtyping.QuantGranularity[granularity])
+
+
+def _named(layers: Sequence[Layer], patterns: tuple[str, ...], what: str) -> Iterator[str]:
+    """Yield the scopes of the layers that are meant, as patterns that match nothing else."""
+    names = [name for layer in layers for name in layer.outputs]
+    check_patterns(patterns, names, what)
+    for layer in layers:
+        if names_layer(patterns, *layer.outputs):
+            yield f"^{re.escape(layer.scope)}$"
+
+
+def check_patterns(patterns: tuple[str, ...], names: Sequence[str], what: str) -> None:
+    """Refuse a pattern that means no layer.
+
+    Raises:
+        ConfigError: ``argument-invalid``; the hint shows names.
+    """
+    for pattern in patterns:
+        if not any(names_layer((pattern,), name) for name in names):
+            shown = ", ".join([*names[:_SHOWN], *(["…"] if len(names) > _SHOWN else [])])
+            message = f"{what}: {pattern!r} names no layer of the model"
+            raise ConfigError("argument-invalid", message, hint=f"Its layers are {shown}.")
+
+
+def _ranges(recipe: Recipe, values: dict[str, Values]) -> dict[str, tuple[float, float]]:
+    options = recipe.tflite
+    assert isinstance(options, TfliteStatic)
+    ranges = {}
+    for name, seen in values.items():
+        wide = options.activations == "int16" or names_layer(recipe.wide_layers, name)
+        bits = 16 if wide else 8
+        ranges[name] = choose(seen, recipe.calibration_range, percentile=recipe.percentile, bits=bits, symmetric=wide)
+    return ranges
+
+
+def _statistics(ranges: dict[str, tuple[float, float]], layers: Sequence[Layer]) -> Statistics:
+    """Return ranges as the tool wants them: arrays of the tensor's rank and one element."""
+    ranks = {name: rank for layer in layers for name, rank in layer.outputs.items()}
+    return {
+        name: {"min": np.full([1] * ranks[name], low, np.float32), "max": np.full([1] * ranks[name], high, np.float32)}
+        for name, (low, high) in ranges.items()
+        if name in ranks
+    }
+
+
+def _check_changed(before: bytes, after: bytes) -> None:
+    """Refuse an artifact whose weights are as they were.
+
+    Raises:
+        ReleaseError: ``conversion-failed``.
+    """
+    if len(after) > 0 and _types(before) == _types(after):
+        raise ReleaseError("conversion-failed", "litert-quantizer quantized nothing: no operator is supported")
+
+
+def _types(content: bytes) -> list[int]:
+    return sorted({int(tensor.type) for graph in parse(content).subgraphs for tensor in graph.tensors})

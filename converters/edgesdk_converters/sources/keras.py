@@ -1,4 +1,4 @@
-"""Keras 3 models: exported with a static batch, each in a child that alone has TensorFlow.
+"""Keras models (``.keras``, ``.h5``): exported with a static batch, each in a child that alone has TensorFlow.
 
 Traps: `from_concrete_functions` of a Keras 3 model writes garbage silently, so TFLite goes through an `ExportArchive`;
 `tf2onnx.from_keras` refuses Keras 3, so ONNX goes through `model.export`.
@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import tempfile
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from edgesdk.contract import Contract, TensorSpec
+from edgesdk.contract import Contract
 from edgesdk.errors import ConfigError
 from edgesdk_converters.binding import order_by_name
 from edgesdk_converters.isolation import Call
-
-TOOLS = ("keras", "tensorflow-cpu", "tensorflow", "tf2onnx", "onnx", "numpy")
+from edgesdk_converters.sources.savedmodel import static_shape
 
 
 def check_tensorflow() -> None:
@@ -29,22 +29,23 @@ def check_tensorflow() -> None:
     if find_spec("tensorflow") is None or find_spec("keras") is None:
         raise ConfigError(
             "dependency-missing",
-            "a .keras model needs TensorFlow to be converted, and it is not installed",
+            "this conversion needs TensorFlow, and it is not installed",
             hint="Install edgesdk-converters[tensorflow], or give a float .tflite and .onnx export instead.",
         )
 
 
 def to_tflite(call: Call) -> dict[str, Any]:
-    """Child action: write ``model.tflite``, float32 with a static batch."""
+    """Child action: write ``model.tflite``, float32 with a static batch; its signature has the contract's names."""
     import keras  # noqa: PLC0415 - only in the child
     import tensorflow as tf  # noqa: PLC0415 - only in the child
 
-    model = keras.saving.load_model(call.inputs["source"], compile=False, safe_mode=True)
-    signature = _signature(model, msgspec.convert(call.params["contract"], Contract))
+    contract = msgspec.convert(call.params["contract"], Contract)
+    model = load(call.inputs["source"])
     with tempfile.TemporaryDirectory(dir=call.out.parent) as folder:
         archive = keras.export.ExportArchive()
         archive.track(model)
-        archive.add_endpoint("serve", lambda *inputs: _answer(model, inputs), input_signature=signature)
+        signature = _signature(model, contract)
+        archive.add_endpoint("serve", lambda *inputs: _named_answer(model, contract, inputs), input_signature=signature)
         archive.write_out(folder, verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         (call.out / "model.tflite").write_bytes(converter.convert())
@@ -52,23 +53,38 @@ def to_tflite(call: Call) -> dict[str, Any]:
 
 
 def to_onnx(call: Call) -> dict[str, Any]:
-    """Child action: write ``model.onnx``, float32 with a static batch, at the opset and IR version of ``params``."""
-    import keras  # noqa: PLC0415 - only in the child
-    import onnx  # noqa: PLC0415 - only in the child
-
-    model = keras.saving.load_model(call.inputs["source"], compile=False, safe_mode=True)
+    """Child action: write ``model.onnx``, float32 with a static batch, in the operator set of ``params``."""
+    model = load(call.inputs["source"])
     signature = _signature(model, msgspec.convert(call.params["contract"], Contract))
     path = call.out / "model.onnx"
-    model.export(path, format="onnx", input_signature=signature, opset_version=call.params["opset"], verbose=False)
-    graph = onnx.load(path)
-    graph.ir_version = min(graph.ir_version, call.params["max_ir"])
-    onnx.checker.check_model(graph, full_check=True)
-    onnx.save(graph, path)
+    model.export(
+        path, format="onnx", input_signature=signature, opset_version=call.params["opset"], verbose=False
+    )
     return {"parameters": int(model.count_params())}
 
 
-def _answer(model: Any, inputs: tuple[Any, ...]) -> Any:
-    return model(inputs[0] if len(inputs) == 1 else list(inputs), training=False)
+def load(path: Path) -> Any:
+    """Load a Keras model from a ``.keras`` or ``.h5`` file, without running code that it brings.
+
+    Raises:
+        ConfigError: ``model-format`` if it holds no whole model.
+    """
+    import keras  # noqa: PLC0415 - only in the child
+
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, TypeError, OSError, KeyError, AttributeError) as error:
+        hint = "Save the whole model: model.save('model.keras')."
+        raise ConfigError("model-format", f"{path.name} holds no whole Keras model: {error}", hint=hint) from error
+
+
+def _named_answer(model: Any, contract: Contract, inputs: tuple[Any, ...]) -> dict[str, Any]:
+    answers = model(inputs[0] if len(inputs) == 1 else list(inputs), training=False)
+    flat = list(answers.values()) if isinstance(answers, dict) else answers
+    flat = list(flat) if isinstance(flat, list | tuple) else [flat]
+    names = list(answers) if isinstance(answers, dict) else list(model.output_names)
+    ordered = order_by_name(contract.outputs, names, what="outputs")
+    return {spec.name: tensor for spec, tensor in zip(ordered, flat, strict=True)}
 
 
 def _signature(model: Any, contract: Contract) -> list[Any]:
@@ -77,16 +93,6 @@ def _signature(model: Any, contract: Contract) -> list[Any]:
     names = [tensor.name for tensor in model.inputs]
     ordered = order_by_name(contract.inputs, names, what="inputs")
     return [
-        tf.TensorSpec(_static(tensor.shape, spec), tensor.dtype, name=spec.name)
+        tf.TensorSpec(static_shape(tensor.shape, spec), tensor.dtype, name=spec.name)
         for tensor, spec in zip(model.inputs, ordered, strict=True)
     ]
-
-
-def _static(shape: tuple[int | None, ...], spec: TensorSpec) -> list[int]:
-    sizes = [1 if isinstance(size, str) else size for size in spec.shape]
-    if len(shape) != len(sizes) or any(has not in {None, want} for has, want in zip(shape, sizes, strict=True)):
-        raise ConfigError(
-            "contract-mismatch",
-            f"input {spec.name!r}: the contract expects shape {spec.shape}, the Keras model takes {shape}",
-        )
-    return sizes

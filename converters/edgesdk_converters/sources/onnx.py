@@ -1,34 +1,197 @@
-"""ONNX files: read, compared with the target's ceiling, and pinned to it."""
+"""ONNX files: read, made to fit the contract, converted to an operator set that targets read, and pinned to it.
+
+Traps: onnx writes its newest IR and operator set unless it is told otherwise; its version converter changes graphs
+without checking what they compute, so the outcome is run beside the original.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from edgesdk.errors import ConfigError, TargetError
+import msgspec
+
+from edgesdk.contract import Contract, TensorSpec
+from edgesdk.errors import ConfigError, EdgeError, ReleaseError, TargetError
+from edgesdk_converters.binding import order_by_name
 from edgesdk_converters.isolation import Call
+from edgesdk_converters.sources.agreement import check_agreement
 
-TOOLS = ("onnx",)
+if TYPE_CHECKING:
+    import onnx
+
+DEFAULT_DOMAIN = frozenset({"", "ai.onnx"})
 
 
 def pin(call: Call) -> dict[str, Any]:
-    """Child action: write ``model.onnx``, the source with an IR version that the target's oldest runtime reads.
+    """Child action: write ``model.onnx``, the source as its targets and the contract want it.
+
+    Functions are inlined, constants become initializers, sizes that the contract fixes are fixed, the operator set is
+    within ``params["min_opset"]`` and ``max_opset``, the IR version at most ``max_ir``.
 
     Raises:
-        TargetError: ``opset-ceiling`` if its operator set is newer than that runtime knows.
-        ConfigError: ``model-format`` if it is no valid ONNX file.
+        TargetError: ``opset-ceiling`` if it cannot be converted to operators that those targets know.
+        ConfigError: ``model-format`` if it is no valid ONNX file, ``contract-mismatch`` if its inputs do not fit.
     """
     import onnx  # noqa: PLC0415 - only in the child
 
-    source = call.inputs["source"]
+    source, limits = call.inputs["source"], call.params
+    contract = msgspec.convert(limits["contract"], Contract)
+    model = _load(source)
+    before = opset_of(model)
+    model = _tidied(model)
+    fix_sizes(model, contract)
+    plain = call.out.parent / "plain.onnx"
+    onnx.save(model, plain)
+    wanted = max(min(before, limits["max_opset"]), limits["min_opset"])
+    if wanted != before:
+        model = _converted(model, wanted, source.name, limits)
+    pin_ir(model, limits["max_ir"])
+    path = call.out / "model.onnx"
+    onnx.save(model, path)
+    if wanted != before:
+        _check_converted(plain, path, contract, f"{source.name} in opset {wanted} instead of {before}")
+    return {"opset": opset_of(model), "ir": model.ir_version, "source_opset": before}
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """Return the operator set of the default domain."""
+    return max((item.version for item in model.opset_import if item.domain in DEFAULT_DOMAIN), default=0)
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    import onnx  # noqa: PLC0415 - only in the child
+
     try:
-        graph = onnx.load(source)
-        onnx.checker.check_model(graph)
+        onnx.checker.check_model(str(path))
+        return onnx.load(path)
     except Exception as error:
-        raise ConfigError("model-format", f"{source.name} is no valid ONNX file: {error}") from error
-    check_opset({item.domain: item.version for item in graph.opset_import}, call.params["max_opset"], source.name)
-    pin_ir(graph, call.params["max_ir"])
-    onnx.save(graph, call.out / "model.onnx")
-    return {"opset": {item.domain or "ai.onnx": item.version for item in graph.opset_import}, "ir": graph.ir_version}
+        raise ConfigError("model-format", f"{path.name} is no valid ONNX file: {error}") from error
+
+
+def _tidied(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Inline functions, make initializers of constants, and take initializers out of the inputs."""
+    import onnx  # noqa: PLC0415 - only in the child
+    import onnx.inliner  # noqa: PLC0415
+
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    graph = model.graph
+    constants = {node.output[0]: tensor for node in graph.node if (tensor := _constant(node)) is not None}
+    given = {output.name for output in graph.output}
+    kept = [node for node in graph.node if not node.output or node.output[0] not in constants.keys() - given]
+    graph.initializer.extend(tensor for name, tensor in constants.items() if name not in given)
+    del graph.node[:]
+    graph.node.extend(kept)
+    stored = {tensor.name for tensor in graph.initializer}
+    inputs = [entry for entry in graph.input if entry.name not in stored]
+    del graph.input[:]
+    graph.input.extend(inputs)
+    drop_unused_domains(model)
+    return model
+
+
+def _constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    import onnx  # noqa: PLC0415 - only in the child
+
+    if node.op_type != "Constant" or node.domain not in DEFAULT_DOMAIN:
+        return None
+    [attribute] = node.attribute
+    value = onnx.helper.get_attribute_value(attribute)
+    if attribute.name == "value":
+        tensor = onnx.TensorProto()
+        tensor.CopyFrom(value)
+    elif attribute.name in {"value_float", "value_floats"}:
+        tensor = _tensor(value, onnx.TensorProto.FLOAT, onnx)
+    elif attribute.name in {"value_int", "value_ints"}:
+        tensor = _tensor(value, onnx.TensorProto.INT64, onnx)
+    else:
+        return None
+    tensor.name = node.output[0]
+    return tensor
+
+
+def _tensor(value: Any, kind: int, onnx: Any) -> Any:
+    values = list(value) if isinstance(value, list) else [value]
+    return onnx.helper.make_tensor("", kind, [len(values)] if isinstance(value, list) else [], values)
+
+
+def drop_unused_domains(model: onnx.ModelProto) -> None:
+    """Remove operator sets that no operator uses: an old runtime refuses the newer ones among them."""
+    used = {node.domain for node in model.graph.node} | {"", "ai.onnx"}
+    kept = [item for item in model.opset_import if item.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+
+
+def fix_sizes(model: onnx.ModelProto, contract: Contract) -> None:
+    """Give inputs the sizes that the contract fixes; the batch is of one.
+
+    Raises:
+        ConfigError: ``contract-mismatch`` if an input has another rank or size.
+    """
+    specs = order_by_name(contract.inputs, [entry.name for entry in model.graph.input], what="inputs")
+    changed = False
+    for entry, spec in zip(model.graph.input, specs, strict=True):
+        shape = entry.type.tensor_type.shape
+        sizes = [1 if index == 0 and isinstance(size, str) else size for index, size in enumerate(spec.shape)]
+        _check_sizes(spec, [size.dim_value or None for size in shape.dim], sizes)
+        for dimension, size in zip(shape.dim, sizes, strict=True):
+            if isinstance(size, int) and not dimension.dim_value:
+                dimension.dim_value = size  # which clears the symbol
+                changed = True
+    if changed:
+        _forget_sizes(model)
+
+
+def _forget_sizes(model: onnx.ModelProto) -> None:
+    """Drop the sizes that followed from the symbols, and infer them anew."""
+    import onnx  # noqa: PLC0415 - only in the child
+
+    del model.graph.value_info[:]
+    for output in model.graph.output:
+        for dimension in output.type.tensor_type.shape.dim:
+            if dimension.dim_param:
+                dimension.Clear()
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    model.CopyFrom(inferred)
+
+
+def _check_sizes(spec: TensorSpec, has: list[int | None], wanted: list[int | str]) -> None:
+    fits = len(has) == len(wanted) and all(
+        have is None or isinstance(want, str) or have == want for have, want in zip(has, wanted, strict=True)
+    )
+    if not fits:
+        shown = tuple(size or "?" for size in has)
+        message = f"input {spec.name!r}: the contract expects shape {spec.shape}, the ONNX model takes {shown}"
+        raise ConfigError("contract-mismatch", message)
+
+
+def _converted(model: onnx.ModelProto, opset: int, name: str, limits: dict[str, Any]) -> onnx.ModelProto:
+    import onnx  # noqa: PLC0415 - only in the child
+    import onnx.version_converter  # noqa: PLC0415
+
+    before = opset_of(model)
+    try:
+        made = onnx.version_converter.convert_version(model, opset)
+        onnx.checker.check_model(made, full_check=True)
+    except Exception as error:
+        if before > limits["max_opset"]:
+            message = f"{name} uses opset {before}, expected at most {opset}, and cannot be converted: {error}"
+            hint = f"Export it again with opset_version={opset} or lower."
+            raise TargetError("opset-ceiling", message, hint=hint) from error
+        message = f"{name} uses opset {before}; the recipe needs {opset}, to which it cannot be converted: {error}"
+        hint = f"Export it again with opset_version={opset}, or use a float recipe."
+        raise TargetError("opset-ceiling", message, hint=hint) from error
+    made.ir_version = max(made.ir_version, 8)
+    return made
+
+
+def _check_converted(plain: Path, made: Path, contract: Contract, what: str) -> None:
+    try:
+        check_agreement(plain, made, contract, what=what)
+    except (ReleaseError, EdgeError) as error:
+        raise TargetError("opset-ceiling", error.message, hint="Export it again with that opset_version.") from error
 
 
 def check_opset(opsets: dict[str, int], max_opset: int, name: str) -> None:
@@ -46,18 +209,18 @@ def check_opset(opsets: dict[str, int], max_opset: int, name: str) -> None:
         )
 
 
-def pin_ir(graph: Any, max_ir: int) -> None:
+def pin_ir(model: onnx.ModelProto, max_ir: int) -> None:
     """Lower the IR version to the ceiling, which is lossless unless the file uses what came later.
 
     Raises:
-        TargetError: ``opset-ceiling`` if it uses model-local functions or sparse types of a later IR.
+        TargetError: ``opset-ceiling`` if it uses what only a later IR has.
     """
     import onnx  # noqa: PLC0415 - only in the child
 
-    if graph.ir_version <= max_ir:
+    if model.ir_version <= max_ir:
         return
-    graph.ir_version = max_ir
+    model.ir_version = max_ir
     try:
-        onnx.checker.check_model(graph)
+        onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
         raise TargetError("opset-ceiling", f"the file needs a newer IR than {max_ir}: {error}") from error

@@ -101,7 +101,8 @@ def test_onnx_is_pinned_to_the_oldest_runtime_of_all_targets():
     """The ceiling of opset and IR comes from the profiles."""
     [pin] = [step for step in plan().steps if step.name == "pin onnx"]
     runtime = load_profile("linux-x86_64-cpu").runtime("onnxruntime")
-    assert dict(pin.params) == {"max_opset": runtime.max_opset, "max_ir": runtime.max_ir}
+    assert pin.params["max_opset"] == runtime.max_opset
+    assert pin.params["max_ir"] == runtime.max_ir
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,129 @@
+"""TensorFlow SavedModels: one signature, given the contract's sizes, in a child that alone has TensorFlow.
+
+The signature is wrapped and saved anew with static sizes: TFLite has no other, and converting the loaded function
+itself would keep the batch open.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgesdk.contract import Contract, TensorSpec
+from edgesdk.errors import ConfigError
+from edgesdk_converters.binding import order_by_name
+from edgesdk_converters.isolation import Call
+
+DEFAULT = "serving_default"
+ALIASES = frozenset({DEFAULT, "serve"})
+"""Keras writes its one endpoint under both names."""
+
+
+def to_tflite(call: Call) -> dict[str, Any]:
+    """Child action: write ``model.tflite``, float32 with static sizes and the contract's names."""
+    import tensorflow as tf  # noqa: PLC0415 - only in the child
+
+    contract = msgspec.convert(call.params["contract"], Contract)
+    loaded, function = _load(call.inputs["source"])
+    wrapped = tf.function(_caller(function, contract), input_signature=_sizes(function, contract))
+    loaded.edgesdk = wrapped  # what is saved must be reachable from what is saved
+    with tempfile.TemporaryDirectory(dir=call.out.parent) as folder:
+        tf.saved_model.save(loaded, folder, signatures={DEFAULT: wrapped.get_concrete_function()})
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[DEFAULT])
+        (call.out / "model.tflite").write_bytes(converter.convert())
+    return {"signature": str(function.name)}
+
+
+def to_onnx(call: Call) -> dict[str, Any]:
+    """Child action: write ``model.onnx``, float32 with static sizes and the contract's names."""
+    import onnx  # noqa: PLC0415 - only in the child
+    import tensorflow as tf  # noqa: PLC0415 - only in the child
+    import tf2onnx  # noqa: PLC0415 - only in the child
+
+    contract = msgspec.convert(call.params["contract"], Contract)
+    _loaded, function = _load(call.inputs["source"])
+    signature = _sizes(function, contract)
+    wrapped = tf.function(_caller(function, contract), input_signature=signature)
+    model, _ = tf2onnx.convert.from_function(wrapped, input_signature=signature, opset=call.params["opset"])
+    _name_outputs(model, wrapped.get_concrete_function())
+    onnx.save(model, call.out / "model.onnx")
+    return {"signature": str(function.name)}
+
+
+def _load(folder: Path) -> tuple[Any, Any]:
+    """Return the loaded model and its one signature.
+
+    Raises:
+        ConfigError: ``model-format`` if it cannot be loaded, or has none or several.
+    """
+    import tensorflow as tf  # noqa: PLC0415 - only in the child
+
+    try:
+        loaded = tf.saved_model.load(folder)
+    except Exception as error:
+        raise ConfigError("model-format", f"{folder.name} cannot be loaded as a SavedModel: {error}") from error
+    signatures = dict(loaded.signatures)
+    if len(signatures) != 1 and not (DEFAULT in signatures and set(signatures) <= ALIASES):
+        listed = f" ({', '.join(sorted(signatures))})" if signatures else ""
+        raise ConfigError(
+            "model-format",
+            f"{folder.name} has {len(signatures)} signatures{listed}, expected 1",
+            hint="Save it again with one: tf.saved_model.save(model, folder, signatures={'serving_default': f}).",
+        )
+    return loaded, signatures.get(DEFAULT) or next(iter(signatures.values()))
+
+
+def _sizes(function: Any, contract: Contract) -> list[Any]:
+    """Return the signature's inputs with the contract's sizes and names, in the signature's order."""
+    import tensorflow as tf  # noqa: PLC0415 - only in the child
+
+    tensors: dict[str, Any] = function.structured_input_signature[1]
+    ordered = order_by_name(contract.inputs, list(tensors), what="inputs")
+    return [
+        tf.TensorSpec(static_shape(tensor.shape.as_list(), spec), tensor.dtype, name=spec.name)
+        for tensor, spec in zip(tensors.values(), ordered, strict=True)
+    ]
+
+
+def static_shape(shape: list[int | None] | tuple[int | None, ...], spec: TensorSpec) -> list[int]:
+    """Return the sizes of one input: the contract's, and 1 for a symbol at its head.
+
+    Raises:
+        ConfigError: ``contract-mismatch`` if the model has other sizes, or a size that neither of them fixes.
+    """
+    sizes = [1 if isinstance(size, str) else size for size in spec.shape]
+    fits = len(shape) == len(sizes) and all(have in {None, want} for have, want in zip(shape, sizes, strict=True))
+    if not fits:
+        message = f"input {spec.name!r}: the contract expects shape {spec.shape}, the model takes {tuple(shape)}"
+        raise ConfigError("contract-mismatch", message)
+    still_open = [size for axis, size in enumerate(spec.shape) if axis and isinstance(size, str)]
+    if still_open:
+        message = f"input {spec.name!r}: the size {still_open[0]!r} is open; only the batch may be"
+        raise ConfigError("contract-mismatch", message, hint="Fix the size in the contract.")
+    return sizes
+
+
+def _caller(function: Any, contract: Contract) -> Any:
+    names = list(function.structured_input_signature[1])
+
+    def call(*inputs: Any) -> dict[str, Any]:
+        answers = function(**dict(zip(names, inputs, strict=True)))
+        ordered = order_by_name(contract.outputs, list(answers), what="outputs")
+        return {spec.name: answers[name] for name, spec in zip(answers, ordered, strict=True)}
+
+    return call
+
+
+def _name_outputs(model: Any, concrete: Any) -> None:
+    """Call the outputs of an ONNX model what the function calls them; the tool calls them ``Identity:0`` and so on."""
+    order = list(concrete.structured_outputs)
+    renamed = dict(zip((output.name for output in model.graph.output), sorted(order), strict=True))
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                names[index] = renamed.get(name, name)
+    for output in model.graph.output:
+        output.name = renamed[output.name]
