@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -84,6 +85,44 @@ def test_a_file_with_a_desired_document_is_deployed(world: World, device: Paths)
     state.close()
     assert len(list((device.store / "generations").iterdir())) == 1
     assert take(file, device).state == "testing"  # the accepted document is welcome again
+
+
+KILLED_AT = ("ChildWorkers.verify_import", "adopt", "StateDb.accept", "Updater.adopt", "Updater.step")
+KILLED_IMPORT = """
+import os, signal, sys
+from pathlib import Path
+from edgesdk_agent import importing
+from edgesdk_agent.config import AgentConfig, RuntimeConfig
+from edgesdk_agent.paths import Paths
+
+root, file, point = sys.argv[1:]
+*owner, name = point.split(".")
+owner = getattr(importing, owner[0]) if owner else importing
+real = getattr(owner, name)
+
+def done_and_killed(*arguments, **options):
+    real(*arguments, **options)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+setattr(owner, name, done_and_killed)
+config = AgentConfig(runtime=RuntimeConfig(packages=("onnxruntime",)))
+importing.import_file(Path(file), paths=Paths(Path(root)), config=config)
+"""
+
+
+def test_an_import_that_was_killed_is_done_again(world: World, device: Paths) -> None:
+    """Killed right after each of its steps, one after the other, it ends like an undisturbed one in the end."""
+    file = export(world, desired=world.sign(world.desired()))
+    for point in KILLED_AT:
+        killed = subprocess.run(
+            [sys.executable, "-c", KILLED_IMPORT, str(device.root), str(file), point], check=False, timeout=60
+        )
+        assert killed.returncode == -signal.SIGKILL
+    found = take(file, device)
+    assert (found.deployed, found.serial, found.state, found.reason) == (True, 10, "testing", "")
+    state = StateDb(device.state_db)
+    assert state.serial_floor == 10
+    state.close()
 
 
 def test_a_file_without_a_desired_document_is_only_kept_ready(world: World, device: Paths) -> None:

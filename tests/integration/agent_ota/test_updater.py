@@ -8,8 +8,10 @@ import stat
 import msgspec
 import pytest
 from agent_ota_world import MODEL, POLICY, World
+from edgesdk_agent.ota.updater import TRIAL_POLL_S
 from edgesdk_agent.workers.messages import Offer, TargetFile, VerifiedBundle, VerifyBundle
 
+from edgesdk.app.follower import POLL_S, REPORT_S
 from edgesdk.errors import DeploymentError
 from edgesdk.generation import generation_dir
 from edgesdk.protocol.messages import Reason
@@ -103,6 +105,24 @@ def test_bad_in_trial_is_rolled_back(world: World) -> None:
     assert (last.reason.code, last.evidence["bad"], last.serving) == ("trial-evidence", 50, "good")
     assert (world.slots().good, world.slots().trial) == (one, None)
     assert world.state.quarantined()[last.generation].reason.code == "trial-evidence"
+
+
+def test_a_rollback_needs_one_step_and_no_network(world: World) -> None:
+    """With the network gone one step after the evidence apps are given the good release; the waits add up to 1.75 s.
+
+    An app reports at most so late, the updater looks at most so late, the app follows at most so late.
+    """
+    commit(world, world.publish("1.0.0"))
+    offer = world.publish("2.0.0")
+    world.ask(offer)
+    world.run("trial")
+    world.server.close()
+    world.say("loaded", world.generation(offer))
+    assert world.updater.step() <= TRIAL_POLL_S
+    world.say("counters", world.generation(offer), calls=100, nan=50)
+    world.updater.step()
+    assert (world.slots().serve, world.current()) == ("good", "rolled_back")
+    assert REPORT_S + TRIAL_POLL_S + POLL_S < 2.0  # seconds
 
 
 def test_first_release_that_fails_its_trial_serves_none(world: World) -> None:
