@@ -182,14 +182,14 @@ class _Builder:
         changes: dict[str, Any] = {"name": name, "recipe": recipe, "backend": backend, "saturation": None}
         if backend.compile is None:
             return replace(portable, **changes)
-        what = (backend, target, recipe)
-        step = compile_step(*what, portable.artifact, data, self._contract)
+        job = (backend, target, recipe)
+        step = compile_step(job, portable.artifact, data, self._contract)
         self._add(step)
         compiled = Ref(step=step.name, file=backend.file)
         changes |= {"compile_step": step.name, "compiled": compiled, "latency": None}
         if backend.measure is not None:
             asked = portable.artifact if backend.judged == "simulator" else compiled
-            measure = measure_step(*what, asked, data, self._contract)
+            measure = measure_step(job, asked, data, self._contract)
             self._add(measure)
             judged = {backend.name: self._judge(measure.name, portable.source_measure)} if "evaluation" in data else {}
             changes |= {"measures": {backend.name: measure.name}, "judgements": judged}

@@ -12,12 +12,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
 
+from edgesdk.errors import ReleaseError
 from edgesdk_converters.cache import Entry, StepCache, step_key
-from edgesdk_converters.data import file_sha256
+from edgesdk_converters.environments import Environment, ensure, find
 from edgesdk_converters.isolation import Progress, Task, run_child
+from edgesdk_converters.sources import source_sha256
 
 _CODE = (
     "edgesdk_converters",
+    "edgesdk_converters.backends",
+    "edgesdk_converters.backends.tools",
     "edgesdk_converters.calibration",
     "edgesdk_converters.evaluate",
     "edgesdk_converters.passes",
@@ -44,6 +48,8 @@ class Step:
         inputs: Files, given or made by earlier steps.
         params: Plain JSON.
         tools: Packages whose versions decide the result.
+        environment: Where its tool is, which is made before the step's time begins; its packages decide the result.
+        optional: Whether a failure is only noted, as ``{"failed": …}``: what it says is good to know, not needed.
     """
 
     name: str
@@ -51,6 +57,8 @@ class Step:
     inputs: Mapping[str, Path | Ref]
     params: Mapping[str, Any] = field(default_factory=dict)
     tools: tuple[str, ...] = ()
+    environment: Environment | None = None
+    optional: bool = False
 
 
 class Observer(Protocol):
@@ -110,15 +118,26 @@ class Runner:
         for step in steps:
             key = self._key(step, self._done)
             entry = self._cache.find(key)
+            if entry is None and step.environment is not None:
+                _prepare(step.environment, observer)
             progress = observer.begin(step)
             cached = entry is not None
-            self._done[step.name] = entry or self._execute(step, key, progress)
+            self._done[step.name] = entry or self._attempt(step, key, progress)
             observer.end(step, cached=cached, seconds=self._done[step.name].seconds)
         return dict(self._done)
 
     def path(self, source: Path | Ref) -> Path:
         """Return where a file is, given or made by a step that has run."""
         return _path(source, self._done)
+
+    def _attempt(self, step: Step, key: str, progress: Progress) -> Entry:
+        """Do a step; a failure of an optional one is its result, which is not kept."""
+        try:
+            return self._execute(step, key, progress)
+        except ReleaseError as error:
+            if not step.optional:
+                raise
+            return Entry(folder=Path(), hashes={}, result={"failed": error.to_dict()}, seconds=0.0)
 
     def _execute(self, step: Step, key: str, progress: Progress) -> Entry:
         inputs = {name: _path(source, self._done) for name, source in step.inputs.items()}
@@ -137,18 +156,32 @@ class Runner:
 
     def _key(self, step: Step, done: Mapping[str, Entry]) -> str:
         inputs = {name: self._hash(source, done) for name, source in step.inputs.items()}
-        return step_key(step.action, inputs, dict(step.params), {**versions_of(step.tools), "code": _code_digest()})
+        versions = {**versions_of(step.tools), "code": _code_digest()}
+        if step.environment is not None:
+            versions["environment"] = step.environment.key
+        return step_key(step.action, inputs, dict(step.params), versions)
 
     def _hash(self, source: Path | Ref, done: Mapping[str, Entry]) -> str:
         if isinstance(source, Ref):
             return done[source.step].hashes[source.file]
         if source not in self._hashes:
-            self._hashes[source] = file_sha256(source)
+            self._hashes[source] = source_sha256(source)
         return self._hashes[source]
 
 
 def _path(source: Path | Ref, done: Mapping[str, Entry]) -> Path:
     return done[source.step].folder / source.file if isinstance(source, Ref) else source
+
+
+def _prepare(environment: Environment, observer: Observer) -> None:
+    """Make a vendor tool's environment as a step of its own: it may take minutes, once."""
+    if find(environment) is not None:
+        return
+    making = Step(name=f"make the environment {environment.name}", action="", inputs={})
+    observer.begin(making)
+    started = time.monotonic()
+    ensure(environment)
+    observer.end(making, cached=False, seconds=round(time.monotonic() - started, 3))
 
 
 def versions_of(tools: Iterable[str]) -> dict[str, str]:

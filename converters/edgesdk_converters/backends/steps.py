@@ -1,0 +1,93 @@
+"""The steps that compile a variant, and run it where its vendor's own tool does, for the plan. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgesdk.errors import TargetError
+from edgesdk.targets.profiles import Profile
+from edgesdk_converters.backends import Backend
+from edgesdk_converters.recipes import RECIPES, Recipe
+from edgesdk_converters.steps import Ref, Step
+
+CALIBRATION = "calibration"
+Job = tuple[Backend, Profile, Recipe]
+"""What compiles, for what, and how."""
+PLAIN = "int8"
+"""The recipe whose name stands for the target's own flavour of int8."""
+
+
+def fitting_recipes(backend: Backend, target: Profile, recipes: Sequence[Recipe]) -> list[Recipe]:
+    """Return the recipes that a target's compiler takes; plain ``int8`` becomes its own flavour of it.
+
+    Raises:
+        TargetError: ``runtime-missing`` if it takes none; the message says of each why.
+    """
+    precisions = target.runtimes[0].precisions
+    wanted = dict.fromkeys(_flavour(backend, recipe) for recipe in recipes)
+    refusals = {
+        recipe: backend.refusal(recipe)
+        or (None if recipe.precision in precisions else f"{recipe.name} is {recipe.precision}")
+        for recipe in wanted
+    }
+    found = [recipe for recipe, refusal in refusals.items() if refusal is None]
+    if not found:
+        reasons = "; ".join(str(refusal) for refusal in refusals.values())
+        hint = f"Give --recipe {' or '.join(backend.recipes)}."
+        raise TargetError(
+            "runtime-missing", f"{backend.title} takes nothing of this for {target.name}: {reasons}", hint=hint
+        )
+    return found
+
+
+def _flavour(backend: Backend, recipe: Recipe) -> Recipe:
+    if recipe.name != PLAIN or backend.refusal(recipe) is None:
+        return recipe
+    return RECIPES[backend.recipes[0]]
+
+
+def compile_step(job: Job, artifact: Path | Ref, data: Mapping[str, Path], contract: Any) -> Step:
+    """Return the step that compiles the portable `artifact` for a target."""
+    backend, target, recipe = job
+    assert backend.compile is not None
+    params = {**_params(backend, target, recipe, contract), "target": target.name}
+    params["memory"] = msgspec.to_builtins(target.memory)
+    return Step(
+        name=f"compile {recipe.name} for {target.name}",
+        action=backend.compile,
+        inputs={"artifact": artifact, **_calibration(backend, recipe, data)},
+        params=params,
+        environment=backend.environment,
+    )
+
+
+def measure_step(job: Job, artifact: Path | Ref, data: Mapping[str, Path], contract: Any) -> Step:
+    """Return the step that runs the samples in the vendor's own runtime or simulator."""
+    backend, target, recipe = job
+    assert backend.measure is not None
+    judged = {name: path for name, path in data.items() if name != CALIBRATION}
+    return Step(
+        name=f"run {recipe.name} for {target.name} in {backend.name}",
+        action=backend.measure,
+        inputs={"artifact": artifact, **judged, **_calibration(backend, recipe, data)},
+        params=_params(backend, target, recipe, contract),
+        environment=backend.environment,
+    )
+
+
+def _params(backend: Backend, target: Profile, recipe: Recipe, contract: Any) -> dict[str, Any]:
+    params: dict[str, Any] = {"options": backend.params(target)}
+    if backend.measure is not None:
+        params["contract"] = contract
+    if backend.quantizes:
+        params |= {"precision": recipe.precision, "ranges": recipe.calibration_range}
+    return params
+
+
+def _calibration(backend: Backend, recipe: Recipe, data: Mapping[str, Path]) -> dict[str, Path]:
+    quantizes = backend.quantizes and recipe.precision == PLAIN
+    return {CALIBRATION: data[CALIBRATION]} if quantizes else {}
