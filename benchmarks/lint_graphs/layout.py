@@ -186,7 +186,7 @@ def tile(draw: Draw) -> bytes:
         draw.build.op(op, [x, draw.build.ints(times)], [y])
     elif op == "REVERSE_V2":
         x, y = _pair(draw, shape, shape, dtype)
-        draw.build.op(op, [x, draw.build.ints([draw.int(0, len(shape) - 1)] if not draw.chance(0.2) else [])], [y])
+        draw.build.op(op, [x, draw.build.ints([draw.int(0, len(shape) - 1)])], [y])
     elif op == "BROADCAST_TO":
         x, y = _pair(draw, [1] * len(shape), shape, dtype)
         draw.build.op(op, [x, draw.build.ints(shape)], [y])

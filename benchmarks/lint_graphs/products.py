@@ -26,7 +26,7 @@ def _weights(draw: Draw, shape: tuple[int, ...], activation: str, axis: int, *, 
         words = {"scale": draw.rng.uniform(0.002, 0.1, shape[axis]), "zero_point": 0, "axis": axis}
     if draw.chance(0.02):
         words = {"scale": None}
-    if draw.chance(0.04):
+    if draw.chance(0.06):
         return draw.build.input(shape, dtype, **words)
     if limit:
         top = {"int8": 127, "uint8": 255, "int16": 127}[dtype]

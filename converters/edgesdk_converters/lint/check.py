@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
+
 from edgesdk.targets.profiles import Profile
 from edgesdk_converters.lint.assume import as_target_sees
 from edgesdk_converters.lint.graph import Graph, Node
@@ -54,37 +56,43 @@ def find(graph: Graph, rules: RuleSet) -> Iterator[Finding]:
     for rule in rules.graph_rules:
         for node, found in rule.check(graph):
             yield _finding(rule, node, found)
+    taken = rules.absorb(graph, lambda node: not any(_of_node(node, rules))) if rules.absorb is not None else set()
     for node in graph.nodes:
-        yield from _of_node(node, rules)
+        if node.name not in taken:
+            yield from _of_node(node, rules)
 
 
 def _of_node(node: Node, rules: RuleSet) -> Iterator[Finding]:
-    for rule in rules.rules:
+    fused = rules.fused.get(str(node.attributes.get("fused_activation_function", "none")))
+    parts = [node]
+    if fused is not None and _knows(node, rules):  # an operator of its own between the output and itself
+        parts.append(Node(name=node.name, op=fused, inputs=node.outputs, outputs=node.outputs, index=node.index))
+    first = [_of(part, node, finding) for part in parts for finding in _broken(part, rules.rules)]
+    first += [_of(part, node, _unknown(part, rules)) for part in parts if not _knows(part, rules)]
+    yield from first
+    if all(finding.effect == "slow" for finding in first):
+        yield from (_of(part, node, finding) for part in parts for finding in _broken(part, rules.last))
+
+
+def _knows(node: Node, rules: RuleSet) -> bool:
+    if node.op in MARKERS and not node.domain:
+        return True
+    return node.op not in rules.rewrites if rules.ops is None else node.op in rules.ops
+
+
+def _broken(node: Node, rules: tuple[Rule, ...]) -> Iterator[Finding]:
+    for rule in rules:
         if rule.applies(node.op) and (found := rule.check(node)) is not None:
             yield _finding(rule, node, found)
-    known = node.op not in rules.rewrites if rules.ops is None else node.op in rules.ops
-    if not known and not (node.domain == "" and node.op in MARKERS):
-        yield _unknown(node, rules)
-    fused = rules.fused.get(str(node.attributes.get("fused_activation_function", "none")))
-    if known and fused is not None:
-        yield from _of_fused(node, fused, rules)
 
 
-def _of_fused(node: Node, op: str, rules: RuleSet) -> Iterator[Finding]:
-    """Judge a fused activation as an operator of its own between the output and itself."""
-    alone = Node(name=node.name, op=op, inputs=node.outputs, outputs=node.outputs, index=node.index)
-    for finding in _of_node(alone, rules):
-        yield Finding(
-            node=node.name,
-            op=node.op,
-            rule=finding.rule,
-            effect=finding.effect,
-            limit=finding.limit,
-            found=f"its fused {op}: {finding.found}",
-            why=finding.why,
-            rewrite=finding.rewrite,
-            macs=node.macs,
-        )
+def _of(part: Node, node: Node, finding: Finding) -> Finding:
+    """Put a finding about a fused activation on the operator that it is fused into."""
+    if part is node:
+        return finding
+    return msgspec.structs.replace(
+        finding, op=node.op, found=f"its fused {part.op}: {finding.found}", macs=node.macs
+    )
 
 
 def _unknown(node: Node, rules: RuleSet) -> Finding:

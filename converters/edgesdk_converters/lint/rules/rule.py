@@ -64,8 +64,10 @@ class RuleSet:
         rewrites: For operators that it does not run: what to use instead.
         rules: Of single nodes.
         graph_rules: Of the model.
+        last: Of single nodes that break none of `rules`.
         fused: Operators that a fused activation stands for, judged by the same rules.
         integer_only: Whether it computes with integers of at most 16 bits only.
+        absorb: Gives the names of nodes that are taken together, and fit, if nodes made of them fit.
         source: Where the rules come from.
     """
 
@@ -75,9 +77,11 @@ class RuleSet:
     rules: tuple[Rule, ...]
     source: str
     graph_rules: tuple[GraphRule, ...] = ()
+    last: tuple[Rule, ...] = ()
     rewrites: Mapping[str, str] = field(default_factory=dict)
     fused: Mapping[str, str] = field(default_factory=dict)
     integer_only: bool = False
+    absorb: Callable[[Graph, Callable[[Node], bool]], set[str]] | None = None
 
 
 def words(*ops: str) -> frozenset[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from edgesdk_converters.lint.rules import vela_common, vela_semantics, vela_u55, vela_u85
-from edgesdk_converters.lint.rules.rule import RuleSet
+from dataclasses import replace
+
+from edgesdk_converters.lint.rules import vela_common, vela_fails, vela_patterns, vela_semantics, vela_u55, vela_u85
+from edgesdk_converters.lint.rules.rule import GraphRule, RuleSet
 
 FUSED = {"relu": "RELU", "relu6": "RELU6", "relu_n1_to_1": "RELU_N1_TO_1", "tanh": "TANH", "sign_bit": "SIGN_BIT"}
 REWRITES = {
@@ -31,20 +33,31 @@ REWRITES = {
     "TOPK_V2": "Take the best classes in the application.",
     "HARD_SWISH": "Use RELU6.",
 }
-_COMMON = {"format": "tflite", "fused": FUSED, "integer_only": True, "rewrites": REWRITES}
+_COMMON = {"format": "tflite", "fused": FUSED, "integer_only": True, "rewrites": REWRITES, "absorb": vela_patterns.absorb}
+_BOOLEANS = GraphRule(
+    name="bool-boundary",
+    limit="no bool enters or leaves the model",
+    check=vela_patterns.booleans,
+    why="Vela converts them by a comparison that Ethos-U55 and U65 do not have, and fails.",
+    rewrite="Give and take int8; compare in the application.",
+    effect="refused",
+)
 _SOURCE = "Vela 5.2.0: its --supported-ops-report, and builds of generated graphs (benchmarks/lint.py)"
 U55 = RuleSet(
     name="Ethos-U55",
     ops=vela_u55.OPS,
-    rules=(*vela_semantics.RULES, *vela_common.COMMON, *vela_u55.RULES),
+    graph_rules=(_BOOLEANS,),
+    rules=(*vela_semantics.RULES, *vela_fails.ALWAYS, *vela_common.COMMON, *vela_u55.RULES),
+    last=vela_fails.U55,
     source=_SOURCE,
     **_COMMON,  # type: ignore[arg-type] # shared words
 )
-U65 = RuleSet(name="Ethos-U65", ops=U55.ops, rules=U55.rules, source=_SOURCE, **_COMMON)  # type: ignore[arg-type]
+U65 = replace(U55, name="Ethos-U65")
 U85 = RuleSet(
     name="Ethos-U85",
     ops=vela_u85.OPS,
-    rules=(*vela_semantics.RULES, *vela_common.COMMON, *vela_u85.RULES),
+    rules=(*vela_semantics.RULES, *vela_fails.ALWAYS, *vela_common.COMMON, *vela_u85.RULES),
+    last=vela_fails.U85,
     source=_SOURCE,
     **_COMMON,  # type: ignore[arg-type] # shared words
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import zip_longest
 
 from edgesdk_converters.lint.graph import Node, Tensor, listed
@@ -16,6 +17,11 @@ LSTM_INPUTS, LSTM_INTERMEDIATES, LSTM_RANK, SLICE_INPUTS, PAD_INPUTS = 24, 5, 3,
 
 def _shape(tensor: Tensor | None) -> tuple[int, ...]:
     return () if tensor is None else tensor.dims or (1,)
+
+
+def _static(check: Callable[[Node], str | None]) -> Callable[[Node], str | None]:
+    """Leave out nodes with open dimensions: their sizes are not known here."""
+    return lambda node: check(node) if all(each.static for each in (*node.present, *node.outputs)) else None
 
 
 def _ratio(node: Node) -> str | None:
@@ -219,8 +225,8 @@ def _rule(name: str, limit: str, check: object, *ops: str, rewrite: str = "Expor
 _LSTM = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 RULES: tuple[Rule, ...] = (
     _rule("scale", "input scale over output scale is finite", _ratio),
-    _rule("groups", "input channels are a multiple of the kernel's, kernels of the groups", _groups, "CONV_2D"),
-    _rule("multiplier", "output channels are input channels x depth_multiplier", _multiplier, "DEPTHWISE_CONV_2D"),
+    _rule("groups", "input channels are a multiple of the kernel's, kernels of the groups", _static(_groups), "CONV_2D"),
+    _rule("multiplier", "output channels are input channels x depth_multiplier", _static(_multiplier), "DEPTHWISE_CONV_2D"),
     _rule(
         "same-dtype",
         "input and output have one dtype",
@@ -231,10 +237,10 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule("softmax-dtype", "softmax keeps the dtype, or widens int8 to int16", _softmax_dtype, "SOFTMAX"),
     _rule("softmax-beta", "beta is not negative", _beta, "SOFTMAX"),
-    _rule("softmax-shape", "softmax keeps the shape", _same_shape, "SOFTMAX"),
+    _rule("softmax-shape", "softmax keeps the shape", _static(_same_shape), "SOFTMAX"),
     _rule("split", "the axis is a constant, lies in (-rank, rank), and divides evenly", _split, "SPLIT"),
     _rule("split-sizes", "sizes are constants, at most one of them -1", _split_sizes, "SPLIT_V"),
-    _rule("concatenation", "parts fit together along the axis", _concatenation, "CONCATENATION"),
+    _rule("concatenation", "parts fit together along the axis", _static(_concatenation), "CONCATENATION"),
     _rule("slice-inputs", "begin, end and strides are given", _count(SLICE_INPUTS), "STRIDED_SLICE"),
     _rule("pad-inputs", "PAD has two inputs", _count(PAD_INPUTS), "PAD"),
     _rule(
@@ -252,9 +258,9 @@ RULES: tuple[Rule, ...] = (
     _rule("lstm", "three dimensions, 24 inputs and 5 intermediates", _lstm, _LSTM),
     _rule("gather-index", "indices are int16, int32 or int64", _gather_index, "GATHER"),
     _rule("permutation", "the permutation is int32, one axis per dimension", _order, "TRANSPOSE"),
-    _rule("broadcast", "the output is what the inputs broadcast to", _broadcast, " ".join(BINARY)),
-    _rule("unary-shape", "input and output have one shape", _same_shape, " ".join(UNARY)),
-    _rule("product", "ranks and leading dimensions fit", _product, "BATCH_MATMUL"),
+    _rule("broadcast", "the output is what the inputs broadcast to", _static(_broadcast), " ".join(BINARY)),
+    _rule("unary-shape", "input and output have one shape", _static(_same_shape), " ".join(UNARY)),
+    _rule("product", "ranks and leading dimensions fit", _static(_product), "BATCH_MATMUL"),
     _rule(
         "reshape-scale",
         "input and output have one scale",
