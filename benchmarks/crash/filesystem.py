@@ -240,15 +240,18 @@ class FileSystem:
 
     def _fdatasync(self, call: Call) -> None:
         node = self._ids[call.inode]
-        self._settle({change.serial for change in self.pending if change.node == node and change.kind == "data"})
+        if self.nodes[node].names is None:
+            self._settle({change.serial for change in self.pending if change.node == node and change.kind == "data"})
+        else:  # names are a folder's data: SQLite syncs folders so
+            self._settle(self._names_of(node, mode=False))
 
-    def _names_of(self, folder: int) -> set[int]:
+    def _names_of(self, folder: int, *, mode: bool = True) -> set[int]:
         """Return what a sync of a folder settles: its names and mode, and what is older on the same names elsewhere."""
         chosen: set[int] = set()
         places: set[tuple[int, str]] = set()
         for change in reversed(self.pending):
             touched = {(where, name) for where, name, _ in (*change.puts, *change.takes)}
-            own_mode = change.kind == "mode" and change.node == folder
+            own_mode = mode and change.kind == "mode" and change.node == folder
             if own_mode or folder in change.folders or touched & places:
                 chosen.add(change.serial)
                 places |= touched

@@ -60,6 +60,20 @@ def test_a_synced_file_without_its_name(log: Log) -> None:
     assert log.left() == {"a": None, "a/new": b"data", "b": None}
 
 
+def test_names_are_a_folders_data(log: Log) -> None:
+    """An fdatasync of a folder makes its names durable, as SQLite relies on; of a file it makes no name durable."""
+    log.call("open", "a/new")
+    log.write("a/new", b"data")
+    log.call("fdatasync", "a/new")
+    assert log.left() == {"a": None, "b": None}
+    log.call("fdatasync", "a")
+    assert log.left() == {"a": None, "a/new": b"data", "b": None}
+    log.call("unlink", "a/new")
+    assert log.left() == {"a": None, "a/new": b"data", "b": None}
+    log.call("fdatasync", "a")
+    assert log.left() == {"a": None, "b": None}
+
+
 def test_a_name_without_data(log: Log) -> None:
     """The folder alone: the classic empty file after a rename."""
     log.call("open", "a/new")
