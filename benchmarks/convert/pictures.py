@@ -1,0 +1,123 @@
+"""Pictures: Fashion-MNIST with a small network of our own, and two models that read text."""
+
+from __future__ import annotations
+
+import gzip
+import string
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from convert.fetch import InWheel, from_debian, from_wheel
+from convert.zoo import Case, Store, in_child
+
+FASHION = (
+    "dataset-fashion-mnist",
+    "0.0~git20200523.55506a9-1",
+    "39e172fe32dd318ebb3e512220c3beea2fa47d7e20bab348fb4e0922d6beefc0",
+)
+CLOTHES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
+ANGLE = InWheel(
+    requirement="rapidocr==3.10.0",
+    member="rapidocr/models/ch_ppocr_mobile_v2.0_cls_mobile.onnx",
+    sha256="e47acedf663230f8863ff1ab0e64dd2d82b838fceb5957146dab185a89d6215c",
+)
+HEIGHT, WIDTH = 48, 192
+FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif", "DejaVuSansMono", "DejaVuSans-Oblique", "STIXGeneral")
+WORDS = 1600
+"""Lines of text that judge; an eighth as many calibrate."""
+
+
+def make_fashion(store: Store) -> None:
+    """A DS-CNN, trained in a child on the 60,000, judged on the 10,000; the last 400 of the 60,000 calibrate."""
+    folder = from_debian(*FASHION, store.cache) / "usr/share/datasets/fashion-mnist"
+    images, labels = _idx(folder / "train-images-idx3-ubyte.gz", 16), _idx(folder / "train-labels-idx1-ubyte.gz", 8)
+    held, held_labels = _idx(folder / "t10k-images-idx3-ubyte.gz", 16), _idx(folder / "t10k-labels-idx1-ubyte.gz", 8)
+    x, y = images.reshape(-1, 28, 28, 1), labels.astype(np.int64)
+    kept = store.cache / "fashion-ds-cnn.keras"
+    if not kept.exists():
+        training = store.folder / "training.npz"
+        np.savez(training, x=x[:-400], y=y[:-400])
+        in_child("train_fashion.py", training, kept)
+        training.unlink()
+    store.model(kept)
+    store.data("calibration", image=x[-400:].astype(np.float32), y=y[-400:])
+    store.data("evaluation", image=held.reshape(-1, 28, 28, 1).astype(np.float32), y=held_labels.astype(np.int64))
+    image = {"name": "image", "shape": [1, 28, 28, 1], "layout": "NHWC", "colour": "GRAY", "range": [0, 255]}
+    store.contract(
+        {
+            "version": "1.0",
+            "task": "classification",
+            "labels": CLOTHES,
+            "inputs": [{**image, "normalisation": {"mean": [127.5], "std": [127.5]}}],
+            "outputs": [{"name": "probabilities", "shape": [1, 10], "range": [0, 1]}],
+        }
+    )
+
+
+def _idx(path: Path, header: int) -> NDArray[np.uint8]:
+    array = np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=header)
+    return array if header == 8 else array.reshape(-1, 28, 28)  # noqa: PLR2004 - the header of labels
+
+
+def make_angle(store: Store) -> None:
+    """Lines of text, half of them upside down: which?"""
+    store.model(from_wheel(ANGLE, store.cache))
+    for name, count, seed in (("calibration", WORDS // 8, 1), ("evaluation", WORDS, 2)):
+        random = np.random.default_rng(seed)
+        y = np.arange(count) % 2
+        x = np.stack([line_of_text(random, turned=bool(turned)) for turned in y])
+        store.data(name, x=x.astype(np.float32), y=y.astype(np.int64))
+    picture = {"name": "x", "shape": [1, 3, HEIGHT, WIDTH], "layout": "NCHW", "colour": "BGR", "range": [0, 255]}
+    store.contract(
+        {
+            "version": "1.0",
+            "task": "classification",
+            "labels": ["0", "180"],
+            "inputs": [{**picture, "normalisation": {"mean": [127.5] * 3, "std": [127.5] * 3}}],
+            "outputs": [{"name": "scores", "shape": [1, 2], "range": [0, 1]}],
+        }
+    )
+
+
+def line_of_text(random: np.random.Generator, *, turned: bool) -> NDArray[np.uint8]:
+    """Return uint8 [3, 48, 192], BGR: coloured words on another colour, with noise; black where the line ends early."""
+    fonts = Path(mpl.get_data_path(), "fonts", "ttf")
+    font = ImageFont.truetype(str(fonts / f"{random.choice(FONTS)}.ttf"), int(random.integers(20, 34)))
+    letters = list(string.ascii_lowercase * 3 + string.ascii_uppercase + string.digits)
+    sizes = random.integers(2, 9, int(random.integers(1, 4)))
+    text = " ".join("".join(random.choice(letters, size)) for size in sizes)
+    paper = random.integers(130, 256, 3)
+    ink = random.integers(0, 90, 3)
+    if random.random() < 0.3:  # noqa: PLR2004 - light on dark
+        paper, ink = ink, paper
+    width = min(WIDTH, int(font.getlength(text)) + 12)
+    image = Image.new("RGB", (width, HEIGHT), tuple(paper.tolist()))
+    drawn = ImageDraw.Draw(image)
+    drawn.text((6, int(random.integers(2, 10))), text, fill=tuple(ink.tolist()), font=font)
+    picture = np.asarray(image.rotate(180) if turned else image, np.float64)
+    picture += random.normal(0, random.uniform(0, 18), picture.shape)
+    line = np.full((HEIGHT, WIDTH, 3), 127, np.uint8)
+    line[:, :width] = np.clip(np.rint(picture), 0, 255)
+    return line[..., ::-1].transpose(2, 0, 1)
+
+
+CASES = (
+    Case(
+        name="fashion",
+        what="depthwise separable CNN trained here on Fashion-MNIST (Keras 3; data: MIT)",
+        data="Fashion-MNIST's 10,000 test pictures, labelled",
+        figure="accuracy",
+        make=make_fashion,
+    ),
+    Case(
+        name="ocr-angle",
+        what="PP-OCR mobile v2.0, is a line of text upside down? (ONNX opset 11, 0.6 MB, Apache-2.0)",
+        data="lines of text drawn with six fonts, labelled",
+        figure="accuracy",
+        make=make_angle,
+    ),
+)
