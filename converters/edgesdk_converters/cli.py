@@ -51,6 +51,9 @@ def convert(
     reason: Annotated[
         str | None, typer.Option(help="Why the gate or the doctor is off; recorded in every bundle.")
     ] = None,
+    fail_on_fallback: Annotated[
+        float | None, typer.Option(help="Largest share of MACs that may run beside a target's accelerator, 0 to 1.")
+    ] = None,
     parent: Annotated[str | None, typer.Option(help="The release that this one replaces.")] = None,
     step_timeout: Annotated[float, typer.Option(help="Seconds that one step may take.")] = 600.0,
     cache_dir: Annotated[Path | None, typer.Option(help="Where results of steps are kept.")] = None,
@@ -78,6 +81,7 @@ def convert(
         "gate": gate,
         "doctor": doctor,
         "reason": reason,
+        "fail_on_fallback": fail_on_fallback,
         "parent": parent,
         "step_timeout_s": step_timeout,
         "cache_dir": cache_dir,

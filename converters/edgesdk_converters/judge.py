@@ -16,6 +16,7 @@ from edgesdk.bundle.manifest import Evaluation
 from edgesdk.contract import Bindings
 from edgesdk.errors import ConfigError, ReleaseError, error_from_dict
 from edgesdk.targets.matching import architecture_name
+from edgesdk_converters.backends.compiled import Compiled, judged_in, read_compiled
 from edgesdk_converters.cache import Entry
 from edgesdk_converters.evaluate.gate import INTERVAL_ALPHA, GateVerdict, Outcome
 from edgesdk_converters.evaluate.step import read_npz
@@ -57,7 +58,8 @@ class Judged:
         saturation: What `saturate.look` answered; None where nothing can saturate.
         layers: What `evaluate.layers.compare_layers` answered; None where artifact and float file are one.
         latency: What `evaluate.latency.time_both` answered; None likewise.
-        on_target: Whether this machine is of the target's architecture.
+        on_target: Whether this machine is of the target's architecture; never where an accelerator runs it.
+        compiled: What a vendor's tool made of the artifact; None where it is shipped as it is.
     """
 
     variant: VariantPlan
@@ -69,6 +71,12 @@ class Judged:
     layers: dict[str, Any] | None
     latency: dict[str, Any] | None
     on_target: bool
+    compiled: Compiled | None = None
+
+    @property
+    def shipped(self) -> Path:
+        """The file that devices get."""
+        return self.artifact if self.compiled is None else self.compiled.path
 
 
 def read_measured(variant: VariantPlan, entries: Mapping[str, Entry]) -> Measured:
@@ -122,12 +130,27 @@ def judge(prepared: Prepared, variant: VariantPlan, artifact: Path, entries: Map
         saturation=_result(entries, variant.saturation),
         layers=_result(entries, variant.layers),
         latency=_result(entries, variant.latency),
-        on_target=architecture_name(platform.machine()) in variant.target.architectures,
+        on_target=_on_target(variant),
+        compiled=read_compiled(variant, entries),
     )
+
+
+def _on_target(variant: VariantPlan) -> bool:
+    return variant.backend is None and architecture_name(platform.machine()) in variant.target.architectures
 
 
 def _result(entries: Mapping[str, Entry], step: str | None) -> dict[str, Any] | None:
     return None if step is None else entries[step].result
+
+
+def check_placement(judged: Judged, request: Request) -> None:
+    """Refuse a compiled variant of which more runs beside the accelerator than is allowed.
+
+    Raises:
+        TargetError: ``fallback-share``.
+    """
+    if judged.compiled is not None and request.fail_on_fallback is not None:
+        judged.compiled.placement.check(request.fail_on_fallback, variant=judged.variant.name)
 
 
 def check_gate(judged: Judged, request: Request) -> None:
@@ -225,7 +248,6 @@ def _evaluation(
 ) -> Evaluation:
     result, request = results[measured.package], prepared.request
     verdict = msgspec.convert(result["verdict"], GateVerdict)
-    here = architecture_name(platform.machine())
     gate = {"max_drop": request.max_drop, "on": request.gate, "reason": request.reason or ""}
     details: dict[str, Any] = {
         **result["figures"],
@@ -242,8 +264,8 @@ def _evaluation(
         interval=verdict.interval,
         confidence=1 - INTERVAL_ALPHA,
         samples=verdict.samples,
-        runtime=measured.runtimes[measured.package]["runtime"],
-        measured_on=here,
-        on_target=here in variant.target.architectures,
+        runtime=judged_in(variant, measured.runtimes[measured.package]["runtime"]),
+        measured_on=architecture_name(platform.machine()),
+        on_target=_on_target(variant),
         details=details,
     )

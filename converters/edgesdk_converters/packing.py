@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.bundle.archive import BundleFile, file_entry, write_bundle
-from edgesdk.bundle.golden import NPY_MEDIA_TYPE, parity_files, truth_files
+from edgesdk.bundle.golden import NPY_MEDIA_TYPE, Origin, parity_files, truth_files
 from edgesdk.bundle.manifest import (
     BUNDLE_SCHEMA,
     FileEntry,
@@ -31,7 +31,9 @@ from edgesdk.bundle.release import bundle_name
 from edgesdk.canonical import canonical_json
 from edgesdk.contract import Contract
 from edgesdk.telemetry.sketches import DDSketch
-from edgesdk_converters.data import DataSet, as_call, class_names
+from edgesdk_converters.backends.described import raw_tensors
+from edgesdk_converters.binding import bind
+from edgesdk_converters.data import DataSet, as_call, class_names, file_sha256
 from edgesdk_converters.evaluate.metrics import NO_ANSWER, decide
 from edgesdk_converters.evaluate.step import rows_of
 from edgesdk_converters.judge import Judged, Measured, flat
@@ -52,9 +54,10 @@ def write_variant(folder: Path, prepared: Prepared, judged: Judged) -> BundleFil
     """Write the bundle of one variant into `folder`."""
     variant, measured = judged.variant, judged.measured
     request = prepared.request
-    name = f"model.{variant.format}"
-    contents: dict[str, bytes | Path] = {name: judged.artifact}
-    golden, golden_files = _golden(prepared, variant, measured)
+    name = variant.compiled.file if variant.compiled is not None else f"model.{variant.format}"
+    contents: dict[str, bytes | Path] = {name: judged.shipped}
+    origin: Origin = "artifact" if judged.compiled is None else judged.compiled.origin
+    golden, golden_files = _golden(prepared, variant, measured, origin)
     contents.update(golden_files)
     reference = _reference(prepared, measured)
     if reference is not None:
@@ -67,7 +70,7 @@ def write_variant(folder: Path, prepared: Prepared, judged: Judged) -> BundleFil
         target=variant.target.name,
         contract=prepared.contract,
         requirements=_requirements(variant, measured, judged.artifact),
-        stages=(Stage(name="main", artifact=name, runtime=RUNTIME[variant.format], bindings=measured.bindings),),
+        stages=(_stage(name, prepared.contract, judged),),
         files=tuple(_entry(path, content) for path, content in sorted(contents.items())),
         golden=golden,
         reference=REFERENCE_PATH if reference is not None else None,
@@ -77,10 +80,30 @@ def write_variant(folder: Path, prepared: Prepared, judged: Judged) -> BundleFil
     return write_bundle(folder / bundle_name(request.name, request.release, variant.name), manifest, contents)
 
 
+def _stage(name: str, contract: Contract, judged: Judged) -> Stage:
+    """Return how the shipped file is run: a compiled one as its tool describes it, its portable file's hash kept."""
+    bindings, compiled = judged.measured.bindings, judged.compiled
+    if compiled is None:
+        return Stage(name="main", artifact=name, runtime=RUNTIME[judged.variant.format], bindings=bindings)
+    tensors = compiled.result.get("tensors")
+    if tensors is not None:
+        bindings = bind(contract, raw_tensors(tensors["inputs"]), raw_tensors(tensors["outputs"]))
+    return Stage(
+        name="main",
+        artifact=name,
+        runtime=compiled.backend.runtime,
+        bindings=bindings,
+        source_sha256=file_sha256(judged.artifact),
+    )
+
+
 def lineage_of(prepared: Prepared, variant: VariantPlan) -> Lineage:
     """Return where a variant came from; without times, so that the same content gives the same bytes."""
     tools = [tool for step in prepared.plan.steps for tool in step.tools]
     versions = {tool: version for tool, version in versions_of(tools).items() if version != "none"}
+    for environment in {step.environment for step in prepared.plan.steps if step.environment is not None}:
+        tool, _, pinned = environment.packages[0].partition("==")
+        versions[tool] = pinned
     return Lineage(
         source_sha256=variant.source.sha256,
         source_format=variant.source.format,
@@ -110,6 +133,8 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 def _requirements(variant: VariantPlan, measured: Measured, artifact: Path) -> Requirements:
     """Keep the packages that loaded the artifact: what was not checked is not promised."""
+    if variant.backend is not None:  # its runtime is the vendor's, and is not here
+        return variant.target.requirements(variant.target.runtimes[0].name)
     stated = variant.target.requirements(RUNTIME[variant.format])
     kept = tuple(runtime for runtime in stated.runtimes if runtime.package in measured.runtimes)
     opset, ir_version = _onnx_versions(artifact) if variant.format == "onnx" else (None, None)
@@ -125,13 +150,17 @@ def _onnx_versions(artifact: Path) -> tuple[int | None, int]:
     return max(opsets, default=None), model.ir_version
 
 
-def _golden(prepared: Prepared, variant: VariantPlan, measured: Measured) -> tuple[GoldenSet, dict[str, bytes]]:
-    parity, files = _parity(prepared, variant, measured)
+def _golden(
+    prepared: Prepared, variant: VariantPlan, measured: Measured, origin: Origin
+) -> tuple[GoldenSet, dict[str, bytes]]:
+    parity, files = _parity(prepared, variant, measured, origin)
     truth, truth_contents = _truth(prepared.contract, prepared.data.get("truth"), measured)
     return GoldenSet(parity=parity, truth=truth), {**files, **truth_contents}
 
 
-def _parity(prepared: Prepared, variant: VariantPlan, measured: Measured) -> tuple[Parity | None, dict[str, bytes]]:
+def _parity(
+    prepared: Prepared, variant: VariantPlan, measured: Measured, origin: Origin
+) -> tuple[Parity | None, dict[str, bytes]]:
     name = next((name for name in ("evaluation", "truth") if name in prepared.data), None)
     if name is None:
         return None, {}
@@ -143,7 +172,7 @@ def _parity(prepared: Prepared, variant: VariantPlan, measured: Measured) -> tup
     rows = finite[np.unique(np.linspace(0, len(finite) - 1, PARITY_SAMPLES).astype(np.int64))]
     tolerances = {tensor: _tolerance(tensor, variant, measured) for tensor in outputs}
     chosen = {tensor: values[rows] for tensor, values in outputs.items()}
-    return parity_files(_called(data, answered[rows]), chosen, tolerances)
+    return parity_files(_called(data, answered[rows]), chosen, tolerances, origin=origin)
 
 
 def _tolerance(tensor: str, variant: VariantPlan, measured: Measured) -> Tolerance:

@@ -20,7 +20,7 @@ from edgesdk.canonical import canonical_json
 from edgesdk.clock import SystemClock, parse_rfc3339, rfc3339
 from edgesdk.errors import ConfigError
 from edgesdk_converters.cache import StepCache, default_cache_dir
-from edgesdk_converters.judge import check_gate, judge
+from edgesdk_converters.judge import check_gate, check_placement, judge
 from edgesdk_converters.packing import lineage_of, write_variant
 from edgesdk_converters.plan import Plan
 from edgesdk_converters.report import REPORT_NAME, make_report
@@ -74,6 +74,7 @@ def run(request: Request, observer: PlanObserver | None = None) -> Conversion:
     entries = runner.run(prepared.plan.steps, observer)
     judged = [judge(prepared, variant, runner.path(variant.artifact), entries) for variant in prepared.plan.variants]
     for each in judged:
+        check_placement(each, request)
         check_gate(each, request)
     with _folder(request.out, force=request.force) as folder:
         bundles = [write_variant(folder, prepared, each) for each in judged]

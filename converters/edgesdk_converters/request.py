@@ -51,6 +51,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         gate: Whether a loss refuses the release; without it a `reason` is recorded in every bundle.
         doctor: Whether calibration data is examined first; without it a `reason` is recorded too.
         reason: Why the gate or the doctor is off.
+        fail_on_fallback: Largest share (of multiply-accumulate operations, 0 … 1) that may run beside a target's
+            accelerator; None: it is only reported. Nothing at all on the accelerator is refused always.
         parent: The release that this one replaces.
         step_timeout_s: Wall time for one step, in seconds.
         cache_dir: Where results of steps are kept; None: the user's cache.
@@ -76,6 +78,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     gate: bool = True
     doctor: bool = True
     reason: str | None = None
+    fail_on_fallback: float | None = None
     parent: str | None = None
     step_timeout_s: float = 600.0
     cache_dir: Path | None = None
@@ -167,6 +170,9 @@ def _check_words(request: Request) -> None:
         raise ConfigError("argument-invalid", f"max_drop expected a fraction in [0, 1), got {request.max_drop}")
     if request.min_speedup is not None and request.min_speedup <= 0:
         raise ConfigError("argument-invalid", f"min_speedup expected a ratio above 0, got {request.min_speedup}")
+    if request.fail_on_fallback is not None and not 0 <= request.fail_on_fallback <= 1:
+        message = f"fail_on_fallback expected a share from 0 to 1, got {request.fail_on_fallback}"
+        raise ConfigError("argument-invalid", message)
     off = " and ".join(word for word in ("gate", "doctor") if not getattr(request, word))
     if off and not request.reason:
         message = f"the {off} {'are' if ' ' in off else 'is'} off without a reason"

@@ -20,6 +20,7 @@ from edgesdk.runtime import RawTensor, Timings
 from edgesdk.runtime.codec import check_input, decoder, encoder
 from edgesdk_converters.backends import Backend
 from edgesdk_converters.backends.conversation import Conversation, converse
+from edgesdk_converters.backends.described import raw_tensors
 from edgesdk_converters.binding import bind
 from edgesdk_converters.data import open_data
 from edgesdk_converters.environments import ensure, run_tool
@@ -92,21 +93,6 @@ def measure_with(backend: Backend, served: Callable[[Path], Served], call: Call)
             answered = answer(Caller(contract, bindings, conversation), data, call)
     head = {"bindings": msgspec.to_builtins(bindings), "runtime": said["title"], "provider": backend.name}
     return {**head, **answered}
-
-
-def raw_tensors(described: list[dict[str, Any]]) -> list[RawTensor]:
-    """Return tensors as our runtimes describe them."""
-    return [
-        RawTensor(
-            name=each["name"],
-            index=each["index"],
-            dtype=each["dtype"],
-            shape=tuple(each["shape"]),
-            scale=each.get("scale"),
-            zero_point=each.get("zero_point"),
-        )
-        for each in described
-    ]
 
 
 class Caller:
