@@ -17,7 +17,7 @@ from edgesdk_converters import measure
 from edgesdk_converters.backends import Backend, find_backend
 from edgesdk_converters.backends.steps import compile_step, fitting_recipes, measure_step
 from edgesdk_converters.calibration import step as calibration
-from edgesdk_converters.evaluate.checks import OUTPUTS, further_steps, gate_params, judge_step
+from edgesdk_converters.evaluate.checks import ALPHA, OUTPUTS, further_steps, gate_params, judge_step
 from edgesdk_converters.isolation import Call
 from edgesdk_converters.passes import observe, quantize_onnx, quantize_tflite, shrink_onnx
 from edgesdk_converters.recipes import Format, OnnxFloat32, OnnxStatic, Recipe
@@ -103,6 +103,7 @@ class Wanted:
         packages: Runtime packages that are installed here.
         max_drop: Largest loss that the gate allows.
         metric: What the gate judges by.
+        alpha: Its error rate.
         stop_early: Whether artifacts are run in instalments, until the gate is decided.
         doctor: Whether calibration data is examined.
     """
@@ -116,6 +117,7 @@ class Wanted:
     packages: Sequence[str]
     max_drop: float
     metric: str = "accuracy"
+    alpha: float = ALPHA
     stop_early: bool = False
     doctor: bool = True
 
@@ -139,7 +141,7 @@ class _Builder:
         self._ceiling = _ceiling(wanted.targets, wanted.recipes)
         self._count = observe.needs_counts(wanted.recipes)
         gated = (self._contract, wanted.metric, wanted.max_drop)
-        self._gate = gate_params(*gated, instalments=wanted.stop_early)
+        self._gate = gate_params(*gated, instalments=wanted.stop_early, alpha=wanted.alpha)
 
     def build(self) -> Plan:
         variants = tuple(variant for target in self._wanted.targets for variant in self._variants(target))

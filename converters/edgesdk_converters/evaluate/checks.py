@@ -16,11 +16,16 @@ from edgesdk_converters.steps import Ref, Step
 EVALUATION = "evaluation"
 OUTPUTS = f"{EVALUATION}.npz"
 """What a measuring step writes for the evaluation data."""
+ALPHA = 0.01
+"""Error rate of each of the gate's two tests."""
 
 
-def gate_params(contract: Mapping[str, Any], metric: str, max_drop: float, *, instalments: bool) -> dict[str, Any]:
+def gate_params(
+    contract: Mapping[str, Any], metric: str, max_drop: float, *, instalments: bool, alpha: float = ALPHA
+) -> dict[str, Any]:
     """Return what the gate must know, where it is asked."""
     params = {"contract": dict(contract), "metric": metric, "max_drop": max_drop, "instalments": instalments}
+    params["alpha"] = alpha
     return {**params, "function_sha256": function_sha256(metric)} if ":" in metric else params
 
 
