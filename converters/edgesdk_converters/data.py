@@ -118,9 +118,12 @@ def check_values(data: DataSet, *, values: bool = True) -> list[bytes]:
             low, high = spans.get(name, (math.inf, -math.inf))
             spans[name] = (min(low, float(array.min())), max(high, float(array.max())))
         digests += [_digest(sample) for sample in _rows(iter([batch]))]
-    constant = sorted(name for name, (low, high) in spans.items() if low == high)
+    declared = {spec.name: spec.range for spec in data.contract.inputs}
+    constant = sorted(name for name, span in spans.items() if span[0] == span[1] and declared[name] != span)
     if constant:
-        raise ConfigError("data-invalid", f"{data.path}: input {constant[0]!r} is {spans[constant[0]][0]} everywhere")
+        value = spans[constant[0]][0]
+        hint = f"If it never changes (a sampling rate), say so in the contract: range = [{value:g}, {value:g}]."
+        raise ConfigError("data-invalid", f"{data.path}: input {constant[0]!r} is {value} everywhere", hint=hint)
     if values and len(digests) > 1 and len(set(digests)) == 1:
         raise ConfigError("data-invalid", f"{data.path}: all {len(digests)} samples are the same")
     return digests

@@ -9,6 +9,7 @@ margin is added to what chance explains. Facts (NaN, a value outside the range, 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from edgesdk.contract import Contract
 from edgesdk.errors import ConfigError
@@ -37,6 +38,9 @@ def examine(
         model: The float model of a classification with one input: scores [n, classes] of rows. It is asked where the
             rest found nothing, and sees mistakes that were made in both sets.
     """
+    data = _varying(data)
+    if evaluation is not None:
+        evaluation = replace(evaluation, tensors={name: evaluation.tensors[name] for name in data.tensors})
     checks = CHECKS_PER_INPUT * len(data.tensors)
     unchecked: list[str] = []
     found = list(_examine(data, contract, evaluation, FALSE_ALARMS / checks, unchecked))
@@ -47,6 +51,16 @@ def examine(
     return Diagnosis(
         findings=tuple(found), false_alarm_rate=FALSE_ALARMS, checks=checks, unchecked=tuple(dict.fromkeys(unchecked))
     )
+
+
+def _varying(found: SetStatistics) -> SetStatistics:
+    """Leave out inputs that the contract declares constant, by a range of one value, and that are."""
+    kept = {
+        name: tensor
+        for name, tensor in found.tensors.items()
+        if tensor.spec.range is None or tensor.spec.range[0] < tensor.spec.range[1] or tensor.outside
+    }
+    return replace(found, tensors=kept) if kept else found
 
 
 def refuse(diagnosis: Diagnosis, name: str) -> None:

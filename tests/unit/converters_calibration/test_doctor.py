@@ -41,6 +41,21 @@ def test_a_constant_input(world):
     assert not refused & {"noise", "layout", "colour", "range"}
 
 
+def test_an_input_that_the_contract_declares_constant(world):
+    """A range of one value says that an input (a sampling rate) never changes; the rest is examined as without it."""
+    rate = TensorSpec(name="rate", shape=(), dtype="int64", range=(16_000, 16_000))
+    contract = msgspec.structs.replace(world.contract, inputs=(*world.contract.inputs, rate))
+
+    def refused(x, value=16_000):
+        data = summarise(contract, {"x": x, "rate": np.full(len(x), value)}, world.y)
+        beside = {"x": world.judged, "rate": np.full(len(world.judged), 16_000)}
+        return {each.code for each in examine(data, contract, summarise(contract, beside, world.judged_y)).refusals}
+
+    assert refused(world.x) == set()
+    assert "calibration-constant" in refused(np.zeros_like(world.x))
+    assert refused(world.x, 8_000)
+
+
 def test_a_dead_channel(world):
     """One channel that stands still is refused beside data in which it moves, and only a warning alone."""
     dead = world.x.copy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from edgesdk_converters.data import check_overlap, check_values, feeds, open_data
@@ -117,6 +118,22 @@ def test_data_without_information_is_refused(tmp_path, x, words):
     """A constant input, or one sample over and over, calibrates and judges nothing."""
     with pytest.raises(ConfigError, match=words):
         check_values(open_data(write(tmp_path, x=x), CONTRACT, labelled=False))
+
+
+def test_an_input_that_the_contract_declares_constant_may_be_so(tmp_path):
+    """A range of one value says that an input (a sampling rate) never changes; without it the hint says how."""
+    plain = TensorSpec(name="rate", shape=(), dtype="int64")
+    path = write(tmp_path, signal=samples(20), rate=np.full(20, 16_000))
+    for range_, fits in ((None, False), ((0, 96_000), False), ((16_000, 16_000), True)):
+        rate = msgspec.structs.replace(plain, range=range_)
+        contract = msgspec.structs.replace(CONTRACT, inputs=(*CONTRACT.inputs, rate))
+        data = open_data(path, contract, labelled=False)
+        if fits:
+            assert len(check_values(data)) == 20
+            continue
+        with pytest.raises(ConfigError, match="'rate' is 16000") as caught:
+            check_values(data)
+        assert "range = [16000, 16000]" in caught.value.hint
 
 
 def test_overlap_is_found_and_located(tmp_path):
