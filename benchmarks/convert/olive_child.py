@@ -1,11 +1,10 @@
-"""Quantize with Olive's defaults, in Olive's environment: ``olive_child.py MODEL.onnx FEEDS.npz OUT``."""
+"""Quantize with Olive's defaults, in Olive's environment: ``olive_child.py MODEL.onnx FEEDS.npz MADE.onnx``."""
 
 import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
 from olive.data.registry import Registry
 from olive.workflows import run
 
@@ -27,7 +26,8 @@ def as_they_are(dataset: list[tuple[dict[str, np.ndarray], int]], **_: object) -
 
 def main() -> None:
     """Quantize."""
-    model, feeds, out = map(Path, sys.argv[1:])
+    model, feeds, target = map(Path, sys.argv[1:])
+    out = target.parent
     data = {
         "name": "calibration",
         "type": "DataContainer",
@@ -45,9 +45,8 @@ def main() -> None:
             "cache_dir": str(out / "cache"),
         }
     )
-    made = next(path for path in sorted((out / "olive").rglob("*.onnx")))
-    onnx.load(made)
-    shutil.copyfile(made, out / "model.onnx")
+    [made] = (out / "olive").rglob("*.onnx")
+    shutil.copyfile(made, target)
 
 
 if __name__ == "__main__":

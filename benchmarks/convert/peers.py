@@ -9,18 +9,21 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from edgesdk_converters.environments import Environment, ensure, run_tool
 from edgesdk_converters.isolation import Call, Task, run_child
 
-from edgesdk.errors import ReleaseError
-
 TIMEOUT_S = 600.0
+ONNXRUNTIME = Environment(
+    name="onnxruntime-defaults",
+    packages=("onnxruntime==1.32.0", "onnx==1.23.2", "numpy==1.26.4", "sympy==1.14.0"),
+)
+"""`quant_pre_process` wants sympy, which converting with edgesdk does not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,28 +52,6 @@ def _by_child(action: str, suffix: str, **params: Any) -> Callable[[Path, Path, 
     return quantize
 
 
-def onnxruntime_defaults(call: Call) -> dict[str, Any]:
-    """Child action: what onnxruntime's documentation says, in its order."""
-    from onnxruntime.quantization import CalibrationDataReader, quantize_static  # noqa: PLC0415 - only in the child
-    from onnxruntime.quantization.preprocess import quant_pre_process  # noqa: PLC0415
-
-    class Rows(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
-        def __init__(self) -> None:
-            with np.load(call.inputs["feeds"]) as arrays:
-                held = {name: arrays[name] for name in arrays.files}
-            count = len(next(iter(held.values())))
-            self._rows = iter([{name: values[i] for name, values in held.items()} for i in range(count)])
-
-        def get_next(self) -> dict[str, Any] | None:
-            return next(self._rows, None)
-
-    prepared = call.out / "prepared.onnx"
-    quant_pre_process(str(call.inputs["model"]), str(prepared))
-    quantize_static(str(prepared), str(call.out / "model.onnx"), Rows())
-    prepared.unlink()
-    return {}
-
-
 def litert_defaults(call: Call) -> dict[str, Any]:
     """Child action: calibrate where the recipe asks for it, quantize, and write."""
     from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 - only in the child
@@ -93,31 +74,30 @@ def litert_defaults(call: Call) -> dict[str, Any]:
     return {}
 
 
-def _olive(model: Path, feeds: Path, out: Path) -> Path:
-    """Run Olive in the environment that ``OLIVE_PYTHON`` names.
+def _by_script(script: str, python: Callable[[], Path]) -> Callable[[Path, Path, Path], Path]:
+    def quantize(model: Path, feeds: Path, out: Path) -> Path:
+        out.mkdir(parents=True, exist_ok=True)
+        made = out / "model.onnx"
+        arguments = [str(Path(__file__).with_name(script)), str(model), str(feeds), str(made)]
+        quiet = {"OLIVE_DISABLE_TELEMETRY": "1"}
+        run_tool(python(), arguments, cwd=out, timeout_s=TIMEOUT_S, environment=quiet, expect=[made])
+        return made
 
-    Raises:
-        ReleaseError: It failed; with its last words.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    command = [os.environ["OLIVE_PYTHON"], str(Path(__file__).with_name("olive_child.py"))]
-    command += [str(model), str(feeds), str(out)]
-    environment = {**os.environ, "OLIVE_DISABLE_TELEMETRY": "1"}
-    try:
-        done = subprocess.run(
-            command, cwd=out, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise ReleaseError("conversion-timeout", f"Olive took longer than {TIMEOUT_S:g} s") from None
-    (out / "log.txt").write_text(done.stdout + done.stderr)
-    if done.returncode or not (out / "model.onnx").exists():
-        last = " | ".join((done.stdout + done.stderr).strip().splitlines()[-3:])
-        raise ReleaseError("conversion-failed", f"Olive exited with status {done.returncode}; its last words: {last}")
-    return out / "model.onnx"
+    return quantize
+
+
+def _onnxruntime_python() -> Path:
+    return ensure(ONNXRUNTIME)
+
+
+def _olive_python() -> Path:
+    return Path(os.environ["OLIVE_PYTHON"])
 
 
 PEERS = (
-    Peer(name="ort", title="onnxruntime", suffix="onnx", quantize=_by_child("onnxruntime_defaults", "onnx")),
+    Peer(
+        name="ort", title="onnxruntime", suffix="onnx", quantize=_by_script("onnxruntime_child.py", _onnxruntime_python)
+    ),
     Peer(
         name="litert-static",
         title="litert-quantizer, static",
@@ -130,7 +110,7 @@ PEERS = (
         suffix="tflite",
         quantize=_by_child("litert_defaults", "tflite", recipe="dynamic_wi8_afp32"),
     ),
-    Peer(name="olive", title="Olive", suffix="onnx", quantize=_olive),
+    Peer(name="olive", title="Olive", suffix="onnx", quantize=_by_script("olive_child.py", _olive_python)),
 )
 
 

@@ -50,7 +50,7 @@ def make_voice(store: Store) -> None:
             "inputs": [
                 {"name": "input", "shape": [1, BEFORE + CHUNK], "range": [-1, 1]},
                 {"name": "state", "shape": list(STATE)},
-                {"name": "sr", "shape": [], "dtype": "int64", "unit": "Hz"},
+                {"name": "sr", "shape": [], "dtype": "int64", "unit": "Hz", "range": [VOICE_HZ, VOICE_HZ]},
             ],
             "outputs": [
                 {"name": "output", "shape": [1, 1], "range": [0, 1]},
