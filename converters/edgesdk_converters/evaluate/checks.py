@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgesdk.bundle.manifest import RuntimeName
+from edgesdk_converters import ALPHA
 from edgesdk_converters.evaluate.catalogue import function_sha256
-from edgesdk_converters.evaluate.latency import processor
 from edgesdk_converters.recipes import Format
 from edgesdk_converters.steps import Ref, Step
 
 EVALUATION = "evaluation"
 OUTPUTS = f"{EVALUATION}.npz"
 """What a measuring step writes for the evaluation data."""
-ALPHA = 0.01
-"""Error rate of each of the gate's two tests."""
 
 
 def gate_params(
@@ -117,3 +116,13 @@ def further_steps(
         layers=layers_step(word, *files, samples, contract=plain, format=artifact_format),
         latency=latency_step(word, *files, samples, contract=plain, runtime=name, package=package),
     )
+
+
+def processor() -> str:
+    """Return the name of this machine's processor: figures measured on another are not this one's."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.lower().startswith(("model name", "hardware")))
+    return next(named, platform.machine())

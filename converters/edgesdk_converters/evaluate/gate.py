@@ -17,14 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk_converters import MAX_DROP
+from edgesdk_converters import ALPHA, MAX_DROP
 from edgesdk_converters.evaluate.catalogue import Case, Metric
 from edgesdk_converters.evaluate.compare import ENOUGH, Method, Paired, Question, compare
 from edgesdk_converters.evaluate.looks import Look
 from edgesdk_converters.evaluate.metrics import NO_ANSWER, decide
 from edgesdk_converters.evaluate.scores import all_finite, column_spread, right_answers
 
-ALPHA = 0.01
 INTERVAL_ALPHA = 0.05
 
 

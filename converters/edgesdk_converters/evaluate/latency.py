@@ -74,16 +74,6 @@ def interval(ratios: NDArray[np.float64], alpha: float = 0.05) -> tuple[float, f
     return float(low), float(high)
 
 
-def processor() -> str:
-    """Return the name of this machine's processor: figures measured on another are not this one's."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.lower().startswith(("model name", "hardware")))
-    return next(named, platform.machine())
-
-
 def _open(stack: ExitStack, call: Call, name: str, contract: Contract) -> Session:
     runtime, package = call.params["runtime"], call.params["package"]
     bindings = bind(contract, *describe_artifact(call.inputs[name], runtime, options={"package": package}))

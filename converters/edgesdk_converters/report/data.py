@@ -76,7 +76,7 @@ def _variant(judged: Judged, entries: Mapping[str, Entry], entry: VariantEntry) 
         **msgspec.to_builtins(entry),
         "format": variant.format,
         "recipe": msgspec.to_builtins(variant.recipe),
-        "artifact_size": judged.artifact.stat().st_size,
+        "artifact_size": judged.shipped.stat().st_size,
         "source_size": variant.source.size,
         "runtimes": {
             package: {key: result[key] for key in ("runtime", "provider", "infer_ms")}
@@ -85,6 +85,8 @@ def _variant(judged: Judged, entries: Mapping[str, Entry], entry: VariantEntry) 
         "source_infer_ms": entries[variant.source_measure].result.get("infer_ms"),
         "spread": measured.spread,
         "conversion": {} if isinstance(variant.artifact, Path) else entries[variant.artifact.step].result,
+        "compiled": None if judged.compiled is None else judged.compiled.result,
+        "placement": None if judged.compiled is None else judged.compiled.result["placement"],
         "saturation": judged.saturation,
         "layers": judged.layers,
         "latency": None if judged.latency is None else {**judged.latency, "on_target": judged.on_target},

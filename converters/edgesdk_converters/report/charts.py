@@ -1,0 +1,171 @@
+"""The drawings of the report. Pure: plain data in, SVG out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgesdk.stats import clopper_pearson
+from edgesdk_converters.evaluate.layers import short
+from edgesdk_converters.report.svg import CHARACTER, Drawing, Scale, cut
+
+WIDE, ROW = 900, 26
+MOST_ROWS = 60
+_NOISY_DB, _BROKEN_DB = 20, 10
+
+
+def changes(variants: Sequence[Mapping[str, Any]], limit: float | None) -> str:
+    """Draw each variant's change of the metric with its paired interval; `limit` is the largest allowed loss."""
+    rows = [(variant["variant"], variant["evaluation"]) for variant in variants if variant.get("evaluation")]
+    values = [bound for _name, found in rows for bound in (*found["interval"], found["difference"])]
+    edge = max(max(map(abs, values), default=0) * 1.1, 1.25 * (limit or 0), 1e-4)
+    left = min(330, 20 + CHARACTER * max(len(name) for name, _found in rows))
+    drawing = Drawing(WIDE, 34 + ROW * len(rows), "Change of the metric against the float source, with intervals")
+    x = Scale(-edge, edge, left, WIDE - 20)
+    bottom = 6 + ROW * len(rows)
+    if limit:
+        drawing.rect(x(-edge), 2, x(-limit) - x(-edge), bottom - 2, "bad", "more than is allowed", ink=0.1)
+        drawing.line(x(-limit), 2, x(-limit), bottom, "limit")
+    _axis(drawing, x, bottom, lambda value: f"{100 * value:+g}", "points")
+    drawing.line(x(0), 2, x(0), bottom, "zero")
+    for row, (name, found) in enumerate(rows):
+        y = 6 + ROW * (row + 0.5)
+        low, high = found["interval"]
+        tip = f"{100 * found['difference']:+.2f} points (95 %: {100 * low:+.2f} to {100 * high:+.2f})"
+        drawing.text(left - 12, y + 4, name, anchor="end")
+        drawing.rect(x(low), y - 5, x(high) - x(low), 10, "soft", tip)
+        drawing.dot(x(found["difference"]), y, "own", tip)
+    return drawing.svg()
+
+
+def classes(source: Sequence[Mapping[str, Any]], artifact: Sequence[Mapping[str, Any]]) -> str:
+    """Draw how many samples of each class are found, float and artifact, with 95 % intervals of the artifact's."""
+    left = min(240, 24 + CHARACTER * max(len(each["label"]) for each in artifact))
+    width = 560
+    drawing = Drawing(width, 34 + ROW * len(artifact), "Share of each class that is found")
+    x, bottom = Scale(0, 1, left, width - 20), 6 + ROW * len(artifact)
+    _axis(drawing, x, bottom, lambda value: f"{value:g}", "found")
+    for row, (before, now) in enumerate(zip(source, artifact, strict=True)):
+        y = 6 + ROW * (row + 0.5)
+        low, high = clopper_pearson(round(now["recall"] * now["support"]), now["support"])
+        tip = f"{now['label']}: {now['recall']:.3f} ({low:.3f} to {high:.3f}), float {before['recall']:.3f}"
+        drawing.text(left - 12, y + 4, cut(now["label"], 34), anchor="end")
+        drawing.rect(x(low), y - 5, x(high) - x(low), 10, "soft", f"{tip}; {now['support']} samples")
+        drawing.line(x(before["recall"]), y - 8, x(before["recall"]), y + 8, "float")
+        drawing.dot(x(now["recall"]), y, "own", tip)
+    return drawing.svg()
+
+
+def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
+    """Draw a confusion matrix: rows are the truth, columns the answers, ink is the share of the row."""
+    cell = max(16.0, min(44.0, 420 / len(labels)))
+    left = min(150, 22 + CHARACTER * max(len(label) for label in labels))
+    side = cell * len(labels)
+    drawing = Drawing(left + side + 10, side + 44, "Confusion matrix: rows are the truth, columns the answers")
+    for i, (label, row) in enumerate(zip(labels, matrix, strict=True)):
+        total = max(1, sum(row))
+        drawing.text(left - 8, cell * (i + 0.5) + 4, cut(label, 20), anchor="end")
+        for j, count in enumerate(row):
+            share, style = count / total, "own" if i == j else "bad"
+            tip = f"{label} answered {labels[j]}: {count} of {total}"
+            drawing.rect(left + cell * j + 1, cell * i + 1, cell - 2, cell - 2, "cell", tip)
+            if count:
+                drawing.rect(left + cell * j + 1, cell * i + 1, cell - 2, cell - 2, style, tip, ink=max(0.08, share))
+            if count and cell >= 24:  # noqa: PLR2004 - room for a number
+                words = "onink" if share > 0.55 else "label"  # noqa: PLR2004 - half of the scale is dark
+                drawing.text(left + cell * (j + 0.5), cell * (i + 0.5) + 4, str(count), anchor="middle", style=words)
+    fits = CHARACTER * max(len(label) for label in labels) <= cell
+    for j, label in enumerate(labels if fits else ()):
+        drawing.text(left + cell * (j + 0.5), side + 16, label, anchor="middle")
+    drawing.text(left + side / 2, side + (36 if fits else 18), "answered", anchor="middle", style="unit")
+    return drawing.svg()
+
+
+def layers(found: Mapping[str, Any]) -> str:
+    """Draw the signal-to-noise ratio of each layer, in order; the one where the error starts is marked."""
+    shown = found["layers"]
+    if len(shown) > MOST_ROWS:
+        worst = sorted(shown, key=lambda layer: layer["figures"]["snr_db"])[:MOST_ROWS]
+        shown = [layer for layer in shown if layer in worst]
+    rows, left, height = len(shown), 300, 20
+    drawing = Drawing(WIDE, 34 + height * rows, "Signal-to-noise ratio of each layer against the float model")
+    x, bottom = Scale(0, 60, left, WIDE - 60), 4 + height * rows
+    _axis(drawing, x, bottom, lambda value: f"{value:g}", "dB: more is nearer to float")
+    for row, layer in enumerate(shown):
+        y, ratio = 4 + height * (row + 0.5), layer["figures"]["snr_db"]
+        style = "bad" if ratio < _BROKEN_DB else "warn" if ratio < _NOISY_DB else "own"
+        tip = f"{layer['name']}: {ratio:.1f} dB, largest difference {layer['figures']['max_abs']:.4g}"
+        drawing.text(left - 12, y + 4, cut(f"{short(layer['name'])} · {layer['op']}", 46), anchor="end", style="small")
+        drawing.rect(left, y - 6, x(ratio) - left, 12, style, tip, ink=1 if style != "own" else 0.75)
+        drawing.text(x(ratio) + 5, y + 4, "equal" if ratio >= 100 else f"{ratio:.0f}", style="small")  # noqa: PLR2004
+        if layer["name"] == found["start"]:
+            drawing.text(WIDE - 4, y + 4, "◀ starts here", anchor="end", style="mark")
+    return drawing.svg()
+
+
+def ranges(found: Mapping[str, Sequence[float]]) -> str:
+    """Draw the range of each tensor that calibration gave, on a scale that compresses large values."""
+    rows = list(found.items())[:MOST_ROWS]
+    left, height = 300, 20
+    edge = max((max(abs(low), abs(high)) for _name, (low, high) in rows), default=1.0) or 1.0
+    drawing = Drawing(WIDE, 34 + height * len(rows), "Ranges of the tensors that calibration gave")
+    x, bottom = Scale(-_squeezed(edge), _squeezed(edge), left, WIDE - 20), 4 + height * len(rows)
+    for value in (-100.0, -10.0, -1.0, 0.0, 1.0, 10.0, 100.0):
+        if abs(value) <= edge:
+            drawing.line(x(_squeezed(value)), 2, x(_squeezed(value)), bottom, "grid")
+            drawing.text(x(_squeezed(value)), bottom + 16, f"{value:g}", anchor="middle", style="small")
+    for row, (name, (low, high)) in enumerate(rows):
+        y = 4 + height * (row + 0.5)
+        drawing.text(left - 12, y + 4, cut(short(name), 46), anchor="end", style="small")
+        place, end = x(_squeezed(low)), x(_squeezed(high))
+        drawing.rect(place, y - 5, max(2.0, end - place), 10, "own", f"{name}: {low:.4g} to {high:.4g}", ink=0.75)
+    return drawing.svg()
+
+
+def sizes(rows: Sequence[tuple[str, int, str]]) -> str:
+    """Draw sizes of files in kB: label, bytes, style."""
+    left = min(330, 20 + CHARACTER * max(len(name) for name, _size, _style in rows))
+    drawing = Drawing(WIDE, 8 + ROW * len(rows), "Sizes of the artifacts and their sources")
+    x = Scale(0, max(size for _name, size, _style in rows), left, WIDE - 110)
+    for row, (name, size, style) in enumerate(rows):
+        y = 4 + ROW * (row + 0.5)
+        drawing.text(left - 12, y + 4, name, anchor="end")
+        drawing.rect(left, y - 7, x(size) - left, 14, style, f"{size} bytes", ink=0.8)
+        drawing.text(x(size) + 6, y + 4, f"{size / 1000:,.1f} kB", style="small")
+    return drawing.svg()
+
+
+def speeds(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """Draw how many times as fast as float each artifact is, with its interval, on a scale of ratios."""
+    left = min(330, 20 + CHARACTER * max(len(name) for name, _found in rows))
+    bounds = [bound for _name, found in rows for bound in found["interval"]]
+    edge = max(2.0, *(max(bound, 1 / bound) for bound in bounds)) * 1.15
+    drawing = Drawing(WIDE, 34 + ROW * len(rows), "Speed against float on the machine that converted")
+    x, bottom = Scale(-math.log(edge), math.log(edge), left, WIDE - 120), 6 + ROW * len(rows)
+    for value in (0.1, 0.2, 0.5, 1, 2, 5, 10):
+        if 1 / edge <= value <= edge:
+            drawing.line(x(math.log(value)), 2, x(math.log(value)), bottom, "zero" if value == 1 else "grid")
+            drawing.text(x(math.log(value)), bottom + 16, f"{value:g} x", anchor="middle", style="small")
+    for row, (name, found) in enumerate(rows):
+        y = 6 + ROW * (row + 0.5)
+        low, high = found["interval"]
+        style = "own" if low > 1 else "bad" if high < 1 else "float"
+        tip = f"{found['speedup']:.2f} times as fast (95 %: {low:.2f} to {high:.2f})"
+        drawing.text(left - 12, y + 4, name, anchor="end")
+        drawing.rect(x(math.log(low)), y - 5, max(2.0, x(math.log(high)) - x(math.log(low))), 10, "soft", tip)
+        drawing.dot(x(math.log(found["speedup"])), y, style, tip)
+        times = f"{found['source_ms']:.3f} → {found['artifact_ms']:.3f} ms"
+        drawing.text(WIDE - 4, y + 4, times, anchor="end", style="small")
+    return drawing.svg()
+
+
+def _squeezed(value: float) -> float:
+    return math.copysign(math.log1p(abs(value) * 4), value)
+
+
+def _axis(drawing: Drawing, x: Scale, bottom: float, words: Any, unit: str) -> None:
+    for value in x.ticks():
+        drawing.line(x(value), 2, x(value), bottom, "grid")
+        drawing.text(x(value), bottom + 15, words(value), anchor="middle", style="small")
+    drawing.text(x.end, bottom + 27, unit, anchor="end", style="unit")

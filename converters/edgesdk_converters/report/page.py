@@ -1,0 +1,233 @@
+"""`report.html`: one self-contained page, no script, no request to anywhere. The verdict first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+from edgesdk_converters.report import charts
+from edgesdk_converters.report.details import artifact_section
+
+PAGE_NAME = "report.html"
+Plain = Mapping[str, Any]
+
+
+def render(report: Plain) -> str:
+    """Render what `make_report` returned.
+
+    Returns:
+        A complete HTML document.
+    """
+    style = files("edgesdk_converters.report").joinpath("report.css").read_text()
+    title = f"{report['model']} {report['release']}"
+    parts = [
+        f"<header><h1>{escape(title)}</h1><p>{escape(_what(report))}</p></header>",
+        _verdict(report),
+        _cards(report),
+        _variants(report),
+        *(artifact_section(report, variant) for variant in distinct(report)),
+        _data(report),
+        _origin(report),
+        "<footer>Made by <code>edge convert</code>; the same figures as data: <code>report.json</code>.</footer>",
+    ]
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{style}</style></head><body><main>{''.join(parts)}</main></body></html>\n"
+    )
+
+
+def distinct(report: Plain) -> Iterator[Plain]:
+    """Yield one variant per artifact: targets share them."""
+    seen = set[tuple[str, str]]()
+    for variant in report["variants"]:
+        key = (variant["format"], variant["recipe"]["name"])
+        if key not in seen:
+            seen.add(key)
+            yield variant
+
+
+def verdict_of(variant: Plain) -> Plain | None:
+    """Return the gate's word on a variant, in the runtime that judges."""
+    evaluation = variant.get("evaluation")
+    if evaluation is None:
+        return None
+    verdicts: Mapping[str, Plain] = evaluation["details"]["gate"]["verdicts"]
+    package = evaluation["runtime"].split(" ")[0]
+    return verdicts.get(package) or next(iter(verdicts.values()))
+
+
+def _what(report: Plain) -> str:
+    targets = dict.fromkeys(variant["target"] for variant in report["variants"])
+    sources = ", ".join(source["file"] for source in report["sources"])
+    return f"{report['contract']['task']}, from {sources}, for {', '.join(targets)}; built {report['built_at']}"
+
+
+def _verdict(report: Plain) -> str:
+    gate, judged = report["gate"], [each for each in map(verdict_of, report["variants"]) if each is not None]
+    passed = sum(each["outcome"] == "pass" for each in judged)
+    if gate["on"] and judged:
+        lead = f"Passed: each of the {len(judged)} variants is shown to lose at most {_limit(judged[0])} against float."
+        worst = max(judged, key=lambda each: each["loss"])
+        rate = f"Wrong for at most {worst['alpha']:.0%} of artifacts that lose more."
+        more = f"{rate} Nearest to the limit: {worst['reason']}."
+    elif judged:
+        lead = f"Packed without the gate: {gate['reason']}"
+        more = f"{passed} of {len(judged)} variants would have passed."
+    else:
+        lead, more = "Not judged", "There was no evaluation data."
+    style = "" if gate["on"] and judged else " off"
+    return f"<div class='verdict{style}'><b>{escape(lead)}</b><small>{escape(more)}</small></div>"
+
+
+def _limit(verdict: Plain) -> str:
+    if verdict["unit"] != 1:
+        return f"{verdict['max_drop']:g} standard deviations of the labels ({verdict['metric']})"
+    return f"{100 * verdict['max_drop']:g} points of {verdict['metric']}"
+
+
+def _cards(report: Plain) -> str:
+    variants = report["variants"]
+    cards = []
+    smallest = min(variants, key=lambda variant: variant["artifact_size"] / variant["source_size"])
+    ratio = smallest["source_size"] / smallest["artifact_size"]
+    cards.append((f"{ratio:.1f} x", f"smaller than its source: {smallest['format']} {smallest['recipe']['name']}"))
+    judged = [variant["evaluation"] for variant in variants if variant.get("evaluation")]
+    if judged:
+        worst = min(judged, key=lambda found: found["difference"])
+        cards.append((_change(worst), f"largest change of {worst['metric']} against float"))
+        cards.append((f"{worst['samples']:,}", "samples judged, the same for both"))
+    timed = [variant["latency"] for variant in variants if (variant.get("latency") or {}).get("timed")]
+    if timed:
+        best = max(timed, key=lambda found: found["speedup"])
+        cards.append(
+            (f"{best['speedup']:.2f} x", f"as fast as float at best, on {best['machine']['architecture']} here")
+        )
+    made = "".join(f"<div class='card'><b>{escape(a)}</b><span>{escape(b)}</span></div>" for a, b in cards)
+    return f"<div class='cards'>{made}</div>"
+
+
+def _change(found: Plain) -> str:
+    metric = found["metric"]
+    return f"{found['difference']:+.4g}" if metric in {"rmse", "mae"} else f"{100 * found['difference']:+.2f} pt"
+
+
+def _variants(report: Plain) -> str:
+    variants = report["variants"]
+    rows = "".join(_row(variant) for variant in variants)
+    elsewhere = any(not variant["evaluation"]["on_target"] for variant in variants if variant.get("evaluation"))
+    note = "<p>* judged on this machine, not on the target's architecture.</p>" if elsewhere else ""
+    head = "".join(f"<th{' class=n' if number else ''}>{name}</th>" for name, number in _COLUMNS)
+    return (
+        "<section><h2>Variants</h2><p>Each artifact ran in its own runtime, on the samples of its float source.</p>"
+        f"<div class='scroll'><table><tr>{head}</tr>{rows}</table></div>{note}{_plots(report)}</section>"
+    )
+
+
+_COLUMNS = (
+    ("variant", False),
+    ("gate", False),
+    ("kB", True),
+    ("judged", True),
+    ("float", True),
+    ("change (95 %)", True),
+    ("x float's speed", True),
+    ("runtime", False),
+)
+
+
+def _row(variant: Plain) -> str:
+    found, verdict, latency = variant.get("evaluation"), verdict_of(variant), variant.get("latency") or {}
+    outcome = verdict["outcome"] if verdict is not None else "unjudged"
+    cells = [
+        f"<td>{escape(variant['variant'])}</td><td><span class='tag {outcome}'>{outcome.replace('-', ' ')}</span></td>"
+    ]
+    numbers = [f"{variant['artifact_size'] / 1000:,.1f}", "", "", "", ""]
+    if found is not None:
+        low, high = found["interval"]
+        shares = found["metric"] not in {"rmse", "mae"}
+        mark = "" if found["on_target"] else "*"
+        numbers[1:3] = [f"{found['value']:.4f}{mark}", f"{found['source_value']:.4f}"]
+        bounds = f"{100 * low:+.2f} to {100 * high:+.2f}" if shares else f"{low:+.4g} to {high:+.4g}"
+        numbers[3] = f"{_change(found)} ({bounds})"
+    if latency.get("timed"):
+        numbers[4] = f"{latency['speedup']:.2f}{'' if latency['on_target'] else '*'}"
+    cells += [f"<td class=n>{escape(number)}</td>" for number in numbers]
+    runtimes = ", ".join(each["runtime"] for each in variant["runtimes"].values())
+    return f"<tr>{''.join(cells)}<td>{escape(runtimes)}</td></tr>"
+
+
+def _plots(report: Plain) -> str:
+    variants = report["variants"]
+    judged = [variant for variant in variants if variant.get("evaluation")]
+    parts = []
+    if judged and judged[0]["evaluation"]["metric"] not in {"rmse", "mae"}:
+        drawing = charts.changes(judged, report["gate"]["max_drop"])
+        metric = escape(judged[0]["evaluation"]["metric"])
+        parts.append(
+            f"<h3>Change of {metric} against float, points, with 95 % paired intervals</h3><figure>{drawing}</figure>"
+        )
+    sizes = [(source["file"], source["size"], "float") for source in report["sources"]]
+    made = list(distinct(report))
+    sizes += [(f"{each['format']} {each['recipe']['name']}", each["artifact_size"], "own") for each in made]
+    parts.append(f"<h3>Size</h3><figure>{charts.sizes(sizes)}</figure>")
+    parts.append(_speed(made))
+    return "".join(parts)
+
+
+def _speed(made: Sequence[Plain]) -> str:
+    timed = [(each, each["latency"]) for each in made if (each.get("latency") or {}).get("timed")]
+    if not timed:
+        return ""
+    machine = timed[0][1]["machine"]
+    drawing = charts.speeds([(f"{each['format']} {each['recipe']['name']}", found) for each, found in timed])
+    return (
+        f"<h3>Speed against float on {escape(machine['processor'])} ({escape(machine['architecture'])})</h3>"
+        f"<figure>{drawing}<figcaption>Both called in turn, one thread; medians of rounds. It is the time of the "
+        "machine that converted: of another target it says nothing.</figcaption></figure>"
+    )
+
+
+def _data(report: Plain) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(name)}</td><td>{escape(each['file'])}</td><td class=n>{each['samples']:,}</td>"
+        f"<td><code>{each['sha256'][:16]}…</code></td></tr>"
+        for name, each in report["data"].items()
+    )
+    doctor = report["doctor"]
+    diagnosis = doctor["diagnosis"]
+    if not doctor["on"]:
+        said = f"The calibration doctor was off: {escape(doctor['reason'] or '')}"
+    elif diagnosis is None:
+        said = "Nothing was calibrated."
+    else:
+        notes = "".join(f"<li>{escape(each['where'])}: {escape(each['what'])}</li>" for each in diagnosis["findings"])
+        said = f"The calibration doctor ran {diagnosis['checks']} checks and stopped nothing. <ul>{notes}</ul>"
+    weak = "<p>Few truth examples travel with this release: devices can hardly judge its successors by them.</p>"
+    return (
+        "<section><h2>Data</h2><div class='scroll'><table><tr><th>for</th><th>file</th><th class=n>samples</th>"
+        f"<th>SHA-256</th></tr>{rows}</table></div><p>{said}</p>{weak if report['weak_truth'] else ''}</section>"
+    )
+
+
+def _origin(report: Plain) -> str:
+    lineage = report["lineage"]
+    facts = [(source["file"], f"<code>{source['sha256']}</code>") for source in report["sources"]]
+    facts.append(("code", f"<code>{escape(str(lineage.get('code_commit') or 'not under version control'))}</code>"))
+    tools = ", ".join(f"{name} {version}" for name, version in lineage.get("tools", {}).items())
+    facts.append(("tools", escape(tools)))
+    if lineage.get("parent_release"):
+        facts.append(("replaces", escape(lineage["parent_release"])))
+    table = "".join(f"<tr><th>{escape(name)}</th><td>{value}</td></tr>" for name, value in facts)
+    steps = "".join(
+        f"<tr><td>{escape(step['name'])}{' (at hand)' if step['cached'] else ''}</td>"
+        f"<td class=n>{step['seconds']:.1f}</td></tr>"
+        for step in report["steps"]
+    )
+    return (
+        f"<section><h2>Where it came from</h2><div class='scroll'><table>{table}</table></div>"
+        f"<details><summary>{len(report['steps'])} steps</summary><div class='scroll'><table><tr><th>step</th>"
+        f"<th class=n>seconds</th></tr>{steps}</table></div></details></section>"
+    )
