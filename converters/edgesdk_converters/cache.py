@@ -52,9 +52,10 @@ def step_key(action: str, inputs: dict[str, str], params: dict[str, Any], versio
 
 
 class StepCache:
-    """Results of steps under one folder; several processes may use it at once."""
+    """Results of steps under one folder `root`; several processes may use it at once."""
 
     def __init__(self, root: Path) -> None:
+        self.root = root
         self._steps = root / "steps"
         self._work = root / "work"
         for folder in (self._steps, self._work):

@@ -14,11 +14,13 @@ from typing import Any, Protocol
 
 from edgesdk.errors import ReleaseError
 from edgesdk_converters.cache import Entry, StepCache, step_key
+from edgesdk_converters.durations import Durations
 from edgesdk_converters.environments import Environment, ensure, find
 from edgesdk_converters.isolation import Progress, Task, run_child
 from edgesdk_converters.sources import source_sha256
 
 _CODE = (
+    "edgesdk",
     "edgesdk_converters",
     "edgesdk_converters.backends",
     "edgesdk_converters.backends.tools",
@@ -95,6 +97,7 @@ class Runner:
 
     def __init__(self, cache: StepCache, *, timeout_s: float) -> None:
         self._cache = cache
+        self._durations = Durations(cache.root)
         self._timeout_s = timeout_s
         self._done: dict[str, Entry] = {}
         self._hashes: dict[Path, str] = {}
@@ -108,6 +111,11 @@ class Runner:
                 if entry is not None:
                     found[step.name] = entry
         return set(found)
+
+    def expected(self, steps: Sequence[Step]) -> dict[str, float]:
+        """Return about how many seconds each step takes, by name; only of those that ran here before."""
+        known = {step.name: self._durations.of(step.action, step.name) for step in steps}
+        return {name: seconds for name, seconds in known.items() if seconds is not None}
 
     def run(self, steps: Iterable[Step], observer: Observer) -> dict[str, Entry]:
         """Run steps in order; return their results by name.
@@ -152,7 +160,9 @@ class Runner:
                 timeout_s=self._timeout_s,
                 on_progress=progress,
             )
-            return self._cache.store(key, out, result, round(time.monotonic() - started, 3))
+            seconds = round(time.monotonic() - started, 3)
+            self._durations.note(step.action, step.name, seconds)
+            return self._cache.store(key, out, result, seconds)
 
     def _key(self, step: Step, done: Mapping[str, Entry]) -> str:
         inputs = {name: self._hash(source, done) for name, source in step.inputs.items()}
