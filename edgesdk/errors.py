@@ -239,6 +239,10 @@ CODES: dict[str, CodeInfo] = {
                 "A removal that should have been lossless changed the answers; nothing was written.",
                 "Report it with the model: it is a bug.",
             ),
+            "repair-exhausted": (
+                "No rung of the repair ladder makes an artifact that the gate passes.",
+                "Bring more evaluation data, allow more with --max-drop, or train the model for int8.",
+            ),
             "training-diverged": ("The loss became NaN or infinite.", "Lower --learning-rate; check the data."),
         },
     ),

@@ -1,6 +1,7 @@
 """Convert trained models for targets, with proof that an artifact is as good as its source, or refuse with the cause.
 
-`convert` is the whole of it; it speaks the words of `edge convert` (see `edgesdk_converters.request.Request`).
+`convert` speaks the words of `edge convert` (see `edgesdk_converters.request.Request`). Before it, `prune` and
+`distill` make Keras models smaller (`edgesdk_converters.compress.words`).
 """
 
 from __future__ import annotations
@@ -10,15 +11,26 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgesdk_converters.compress.api import distill, prune
+    from edgesdk_converters.compress.run import Compressed
     from edgesdk_converters.pipeline import Conversion, PlanObserver
     from edgesdk_converters.request import Request
 
-__all__ = ["MAX_DROP", "Conversion", "Request", "convert"]
+__all__ = ["ALPHA", "MAX_DROP", "Compressed", "Conversion", "Request", "convert", "distill", "prune"]
 
 MAX_DROP = 0.02
 """Default of the accuracy gate: the largest loss against the float source, as a fraction of samples."""
 
-_HOME = {"Conversion": "edgesdk_converters.pipeline", "Request": "edgesdk_converters.request"}
+ALPHA = 0.01
+"""Error rate of each of the gate's two tests: how often it may be wrong about a model."""
+
+_HOME = {
+    "Compressed": "edgesdk_converters.compress.run",
+    "Conversion": "edgesdk_converters.pipeline",
+    "Request": "edgesdk_converters.request",
+    "distill": "edgesdk_converters.compress.api",
+    "prune": "edgesdk_converters.compress.api",
+}
 
 
 def convert(

@@ -44,6 +44,9 @@ def convert(
         float | None,
         typer.Option(help="Refuse what is not shown to be so many times as fast as float, here."),
     ] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Where the gate does not pass, try gentler recipes until one does.")
+    ] = False,
     gate: Annotated[bool, typer.Option("--gate/--no-gate", help="Refuse a loss; --no-gate needs --reason.")] = True,
     doctor: Annotated[
         bool, typer.Option("--doctor/--no-doctor", help="Examine calibration data; --no-doctor needs --reason.")
@@ -78,6 +81,7 @@ def convert(
         "metric": metric,
         "stop_early": stop_early,
         "min_speedup": min_speedup,
+        "repair": repair,
         "gate": gate,
         "doctor": doctor,
         "reason": reason,
@@ -110,12 +114,14 @@ def _on_terminal(models: list[Path], words: dict[str, Any]) -> None:
     from rich.console import Console  # noqa: PLC0415 - heavy
 
     from edgesdk_converters import convert as run  # noqa: PLC0415 - heavy
-    from edgesdk_converters.progress import TerminalProgress, summary  # noqa: PLC0415 - heavy
+    from edgesdk_converters.progress import TerminalProgress, ladder, summary  # noqa: PLC0415 - heavy
 
     console = Console()
     with TerminalProgress(console) as progress:
         conversion = run(*models, observer=progress, **words)
     console.print(summary(conversion))
+    if conversion.report.get("pareto"):
+        console.print(ladder(conversion.report["pareto"]))
     for finding in (conversion.report["doctor"]["diagnosis"] or {"findings": ()})["findings"]:
         console.print(f"calibration: {finding['where']}: {finding['what']}. {finding['fix']}")
     if conversion.report["weak_truth"]:

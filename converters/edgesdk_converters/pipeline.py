@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,8 @@ from edgesdk_converters.cache import StepCache, default_cache_dir
 from edgesdk_converters.judge import check_gate, check_placement, judge
 from edgesdk_converters.packing import lineage_of, write_variant
 from edgesdk_converters.plan import Plan
-from edgesdk_converters.report import REPORT_NAME, make_report
+from edgesdk_converters.repair import Point, climb, pareto
+from edgesdk_converters.report import PAGE_NAME, REPORT_NAME, make_report, render
 from edgesdk_converters.request import Request, prepare
 from edgesdk_converters.steps import Observer, Runner, Silent
 
@@ -31,15 +32,15 @@ from edgesdk_converters.steps import Observer, Runner, Silent
 class PlanObserver(Observer, Protocol):
     """Is also shown the plan before anything runs."""
 
-    def plan(self, plan: Plan, cached: set[str]) -> None:
-        """Show what will be done, and what of it is at hand already."""
+    def plan(self, plan: Plan, cached: set[str], expected: Mapping[str, float]) -> None:
+        """Show what will be done, what of it is at hand already, and about how many seconds other steps take."""
         ...
 
 
 class SilentPlan(Silent):
     """Says nothing."""
 
-    def plan(self, plan: Plan, cached: set[str]) -> None:
+    def plan(self, plan: Plan, cached: set[str], expected: Mapping[str, float]) -> None:
         """Take note of nothing."""
 
 
@@ -70,9 +71,14 @@ def run(request: Request, observer: PlanObserver | None = None) -> Conversion:
     built_at = _built_at(request.built_at)
     runner = Runner(StepCache(request.cache_dir or default_cache_dir()), timeout_s=request.step_timeout_s)
     cached = runner.cached(prepared.plan.steps)
-    observer.plan(prepared.plan, cached)
-    entries = runner.run(prepared.plan.steps, observer)
-    judged = [judge(prepared, variant, runner.path(variant.artifact), entries) for variant in prepared.plan.variants]
+    observer.plan(prepared.plan, cached, runner.expected(prepared.plan.steps))
+    points: dict[str, list[Point]] = {}
+    if request.repair:
+        climbed = climb(prepared, runner, observer)
+        prepared, judged, entries, points = climbed.prepared, climbed.judged, climbed.entries, climbed.points
+    else:
+        entries = runner.run(prepared.plan.steps, observer)
+        judged = [judge(prepared, each, runner.path(each.artifact), entries) for each in prepared.plan.variants]
     for each in judged:
         check_placement(each, request)
         check_gate(each, request)
@@ -87,8 +93,10 @@ def run(request: Request, observer: PlanObserver | None = None) -> Conversion:
             notes=_notes(request),
         )
         report = make_report(prepared, judged, entries, index, cached)
+        report["pareto"] = pareto(points)
         report["seconds"] = round(time.monotonic() - started, 3)
         (folder / REPORT_NAME).write_bytes(canonical_json(report))
+        (folder / PAGE_NAME).write_text(render(report))
     return Conversion(folder=request.out, index=index, report=report)
 
 

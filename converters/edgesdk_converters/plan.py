@@ -13,11 +13,11 @@ from edgesdk.bundle.manifest import RuntimeName
 from edgesdk.contract import Contract
 from edgesdk.errors import ConfigError, TargetError
 from edgesdk.targets.profiles import Profile
-from edgesdk_converters import measure
+from edgesdk_converters import ALPHA, measure
 from edgesdk_converters.backends import Backend, find_backend
 from edgesdk_converters.backends.steps import compile_step, fitting_recipes, measure_step
 from edgesdk_converters.calibration import step as calibration
-from edgesdk_converters.evaluate.checks import ALPHA, OUTPUTS, further_steps, gate_params, judge_step
+from edgesdk_converters.evaluate.checks import OUTPUTS, further_steps, gate_params, judge_step
 from edgesdk_converters.isolation import Call
 from edgesdk_converters.passes import observe, quantize_onnx, quantize_tflite, shrink_onnx
 from edgesdk_converters.recipes import Format, OnnxFloat32, OnnxStatic, Recipe

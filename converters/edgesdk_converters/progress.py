@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from rich.console import Console, Group
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from edgesdk_converters import isolation
 from edgesdk_converters.pipeline import Conversion
@@ -14,8 +16,21 @@ from edgesdk_converters.plan import Plan
 from edgesdk_converters.steps import Step
 
 
+class Remaining(ProgressColumn):
+    """About how long a step still takes: by what it counts, else by how long it took before."""
+
+    def render(self, task: Task) -> Text:
+        """Return seconds, or nothing where nothing is known."""
+        if task.finished:
+            return Text("")
+        left = task.time_remaining if task.total else None
+        if left is None and task.fields.get("expected") is not None:
+            left = max(0.0, task.fields["expected"] - (task.elapsed or 0.0))
+        return Text("" if left is None else f"about {left:.0f} s to go", style="progress.remaining")
+
+
 class TerminalProgress:
-    """A `PlanObserver` that shows the plan first, then one bar per step. Use it as a context manager."""
+    """A `PlanObserver` that shows the plan first, then one bar per step that runs. Use it as a context manager."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -23,10 +38,12 @@ class TerminalProgress:
             TextColumn("  {task.description}"),
             BarColumn(bar_width=24),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            Remaining(),
             console=console,
         )
         self._tasks: dict[str, TaskID] = {}
+        self._cached: set[str] = set()
+        self._expected: Mapping[str, float] = {}
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -35,22 +52,47 @@ class TerminalProgress:
     def __exit__(self, *_error: object) -> None:
         self._bars.stop()
 
-    def plan(self, plan: Plan, cached: set[str]) -> None:
-        """Show what will be done, and what of it is at hand already."""
+    def plan(self, plan: Plan, cached: set[str], expected: Mapping[str, float]) -> None:
+        """Show what will be done, what of it is at hand already, and about how long the rest takes."""
+        self._cached, self._expected = cached, expected
         made = ", ".join(variant.name for variant in plan.variants)
         self._console.print(f"{len(plan.variants)} variant{'' if len(plan.variants) == 1 else 's'}: {made}")
-        self._console.print(f"{len(plan.steps)} steps, {len(cached)} of them at hand")
+        self._console.print(estimate([step.name for step in plan.steps], cached, expected))
+        for step in plan.steps if len(cached) < len(plan.steps) else ():
+            if step.name in cached:
+                note = "at hand"
+            else:
+                note = f"about {expected[step.name]:.0f} s" if step.name in expected else "not known"
+            self._console.print(f"  {step.name} [dim]{note}[/dim]", highlight=False)
 
     def begin(self, step: Step) -> isolation.Progress:
         """Show a step's bar."""
-        task = self._bars.add_task(step.name, total=None)
+        if step.name in self._cached:
+            return lambda _done, _total: None
+        task = self._bars.add_task(step.name, total=None, expected=self._expected.get(step.name))
         self._tasks[step.name] = task
         return lambda done, total: self._bars.update(task, completed=done, total=total)
 
     def end(self, step: Step, *, cached: bool, seconds: float) -> None:
         """Fill a step's bar."""
+        if step.name not in self._tasks:
+            return
         note = "at hand" if cached else f"{seconds:.1f} s"
         self._bars.update(self._tasks[step.name], description=f"{step.name} ({note})", completed=1, total=1)
+
+
+def estimate(steps: Sequence[str], cached: set[str], expected: Mapping[str, float]) -> str:
+    """Return one line: how many steps there are, how many are at hand, and about how long the others take."""
+    left = [name for name in steps if name not in cached]
+    line = f"{len(steps)} steps, {len(steps) - len(left)} of them at hand"
+    known = [expected[name] for name in left if name in expected]
+    if not left:
+        return line
+    unknown = len(left) - len(known)
+    if not known:
+        return f"{line}; how long the others take is not known yet"
+    more = f", and {unknown} that never ran here" if unknown else ""
+    return f"{line}; about {sum(known):.0f} s{more}"
 
 
 def summary(conversion: Conversion) -> Group:
@@ -78,3 +120,25 @@ def _figures(variant: dict[str, Any], places: dict[str, None]) -> tuple[str, ...
         f"{evaluation['source_value']:.4f}",
         f"{100 * evaluation['difference']:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})",
     )
+
+
+def ladder(pareto: dict[str, Any]) -> Group:
+    """Return what the repair ladder tried, by variant; ``*`` marks what nothing else beats in every respect."""
+    tables = []
+    for name, found in pareto.items():
+        table = Table(box=None, pad_edge=False, title=name, title_justify="left")
+        for heading in ("rung", "judged", "loss (95 %)", "kB", "speed", "passes"):
+            table.add_column(heading, no_wrap=True)
+        for point in found["points"]:
+            low, high = point["interval"] or (None, None)
+            spread = "" if low is None else f" ({-high:+.4f} to {-low:+.4f})"
+            table.add_row(
+                point["rung"] + ("*" if point["recipe"] in found["front"] else ""),
+                "" if point["value"] is None else f"{point['value']:.4f}",
+                "" if point["loss"] is None else f"{point['loss']:+.4f}{spread}",
+                "" if point["size"] is None else f"{point['size'] / 1000:.1f}",
+                "" if point["speedup"] is None else f"{point['speedup']:.2f}x",
+                "yes" if point["passed"] else "no" if point["value"] is not None else point["why"],
+            )
+        tables.append(table)
+    return Group(*tables)

@@ -48,6 +48,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         stop_early: Whether artifacts are run in instalments and evaluation ends when the gate is decided.
         min_speedup: How many times as fast as its float source an artifact must be shown to be, where this machine is
             of the target's architecture; None: the ratio is only reported.
+        repair: Whether an artifact that the gate does not pass is made again by gentler recipes (`repair`).
         gate: Whether a loss refuses the release; without it a `reason` is recorded in every bundle.
         doctor: Whether calibration data is examined first; without it a `reason` is recorded too.
         reason: Why the gate or the doctor is off.
@@ -75,6 +76,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     metric: str | None = None
     stop_early: bool = False
     min_speedup: float | None = None
+    repair: bool = False
     gate: bool = True
     doctor: bool = True
     reason: str | None = None
@@ -93,6 +95,7 @@ class Prepared:
     Attributes:
         data: Data sets by what they are for.
         data_sha256: Hashes of their files.
+        wanted: What the plan was made for.
         plan: What will be done.
     """
 
@@ -100,6 +103,7 @@ class Prepared:
     contract: Contract
     data: dict[str, DataSet]
     data_sha256: dict[str, str]
+    wanted: Wanted
     plan: Plan
 
 
@@ -117,25 +121,24 @@ def prepare(request: Request) -> Prepared:
     recipes = find_recipes(request.recipes)
     targets = [load_profile(name) for name in dict.fromkeys(request.targets)]
     data = _data(request, contract)
-    plan = build_plan(
-        Wanted(
-            sources=sources,
-            contract=contract,
-            targets=targets,
-            formats=request.formats or direct_formats(sources),
-            recipes=recipes,
-            data={name: opened.path for name, opened in data.items()},
-            packages=[runtime.package for runtime in installed()],
-            max_drop=request.max_drop,
-            metric=_metric(request, contract, data.get("evaluation")),
-            stop_early=request.stop_early,
-            doctor=request.doctor,
-        )
+    wanted = Wanted(
+        sources=sources,
+        contract=contract,
+        targets=targets,
+        formats=request.formats or direct_formats(sources),
+        recipes=recipes,
+        data={name: opened.path for name, opened in data.items()},
+        packages=[runtime.package for runtime in installed()],
+        max_drop=request.max_drop,
+        metric=_metric(request, contract, data.get("evaluation")),
+        stop_early=request.stop_early,
+        doctor=request.doctor,
     )
+    plan = build_plan(wanted)
     if any(step.tools == TENSORFLOW_TOOLS for step in plan.steps):
         check_tensorflow()
     hashes = {name: file_sha256(opened.path) for name, opened in data.items()}
-    return Prepared(request=request, contract=contract, data=data, data_sha256=hashes, plan=plan)
+    return Prepared(request=request, contract=contract, data=data, data_sha256=hashes, wanted=wanted, plan=plan)
 
 
 def read_contract(path: Path) -> Contract:
@@ -173,6 +176,8 @@ def _check_words(request: Request) -> None:
     if request.fail_on_fallback is not None and not 0 <= request.fail_on_fallback <= 1:
         message = f"fail_on_fallback expected a share from 0 to 1, got {request.fail_on_fallback}"
         raise ConfigError("argument-invalid", message)
+    if request.repair and not request.gate:
+        raise ConfigError("argument-invalid", "repair needs the gate, which is off")
     off = " and ".join(word for word in ("gate", "doctor") if not getattr(request, word))
     if off and not request.reason:
         message = f"the {off} {'are' if ' ' in off else 'is'} off without a reason"
