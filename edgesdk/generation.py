@@ -39,7 +39,9 @@ class TrialPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         max_bad_rate: Share of calls (errors, NaN, infinities) that is tolerated.
         slow_ms: A call slower than this counts as slow; None: no latency budget.
         max_slow_rate: Share of slow calls that is tolerated.
-        alpha: Probability with which a release *at* the tolerated rate is rolled back wrongly.
+        max_unsure_rate: Share of answers that may be less confident than the good generation's least confident tenth
+            was in service; None: not judged. A release that is as confident has a share of 0.1.
+        alpha: Probability with which a release *at* the tolerated rates is rolled back wrongly.
         testing_seconds: Limit of the testing worker.
         testing_memory_bytes: Address-space limit of the testing worker; 0: none.
         max_slowdown: How many times as long as the good generation's a call may take, measured in testing; None: any.
@@ -53,6 +55,7 @@ class TrialPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_bad_rate: Annotated[float, Meta(ge=0, le=1)] = 0.001
     slow_ms: Annotated[float, Meta(gt=0)] | None = None
     max_slow_rate: Annotated[float, Meta(ge=0, le=1)] = 0.05
+    max_unsure_rate: Annotated[float, Meta(ge=0, le=1)] | None = None
     alpha: Annotated[float, Meta(gt=0, lt=1)] = 0.01
     testing_seconds: Annotated[float, Meta(gt=0)] = 120.0
     testing_memory_bytes: Annotated[int, Meta(ge=0)] = 0

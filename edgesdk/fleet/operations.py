@@ -142,7 +142,7 @@ class Operations:
                 reason=f"rolls back {undone.release} ({undone.id})",
                 undoes=undone.id,
                 # What was good before is not measured against the release that is fled, nor kept out by what that did.
-                policy=msgspec.structs.replace(older.policy, max_slowdown=None),
+                policy=msgspec.structs.replace(older.policy, max_slowdown=None, max_unsure_rate=None),
                 retry_quarantined=True,
                 prior={},
             )

@@ -131,6 +131,12 @@ class DDSketch:
         rank = q * (self.count - 1)
         return min(max(self._at_rank(rank), self.min), self.max)
 
+    def below(self, value: float) -> int:
+        """Return how many values are surely below `value`: those whose whole bin is."""
+        found = self._zero if value > 0 else 0
+        found += sum(count for index, count in self._positive.bins.items() if self._edge(index) < value)
+        return found + sum(count for index, count in self._negative.bins.items() if -self._edge(index - 1) <= value)
+
     def _at_rank(self, rank: float) -> float:
         seen = 0
         for index in sorted(self._negative.bins, reverse=True):
@@ -148,6 +154,13 @@ class DDSketch:
 
     def _index(self, magnitude: float) -> int:
         return math.ceil(math.log(magnitude) / self._log_gamma)
+
+    def _edge(self, index: int) -> float:
+        """Return the largest magnitude of a bin."""
+        try:
+            return math.exp(index * self._log_gamma)
+        except OverflowError:
+            return math.inf
 
     def _value(self, index: int) -> float:
         try:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import msgspec
 
+from edgesdk.errors import EdgeError
 from edgesdk.protocol.evidence import Counters, Evidence
 from edgesdk.protocol.messages import Reason
+from edgesdk.telemetry.sketches import DDSketch
 from edgesdk_agent.ota.intervals import Piece, difference
 
 MAX_STREAMS = 512
@@ -147,6 +150,19 @@ class EvidenceBook:
                 misfits=dict(self._misfits.get((model, generation), {})),
                 apps=tuple(sorted({tally.app for tally in tallies if tally.loaded or tally.calls})),
             )
+
+    def confidence(self, model: str, generation: str) -> DDSketch:
+        """Return how confident a generation's answers were, over the sessions that are known.
+
+        What is no sketch of ours is left out.
+        """
+        merged = DDSketch()
+        with self._lock:
+            said = [stream.latest.confidence for stream in self._of(model, generation).values()]
+        for sketch in said:
+            with suppress(EdgeError):
+                merged.merge(DDSketch.from_dict(sketch or {}))
+        return merged
 
     def save(self, model: str, generation: str) -> dict[str, SavedStream]:
         """Return what the journal is to keep of a generation on trial, by session."""

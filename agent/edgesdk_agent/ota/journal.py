@@ -45,6 +45,7 @@ class TrialProgress(_Record, frozen=True, kw_only=True):
         boot: The boot in which this was written: an app that was loading at a power cut did not crash.
         streams: What apps said, by session.
         went_down: How often the device was reset by its watchdog or crashed meanwhile.
+        unsure_below: Answers less confident than this are unsure; None: the good generation has not said enough.
     """
 
     seconds: float = 0.0
@@ -53,6 +54,7 @@ class TrialProgress(_Record, frozen=True, kw_only=True):
     boot: str = ""
     streams: dict[str, SavedStream] = {}
     went_down: int = 0
+    unsure_below: float | None = None
 
 
 class Outcome(_Record, frozen=True, kw_only=True):

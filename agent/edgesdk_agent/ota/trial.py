@@ -1,7 +1,8 @@
 """The decision at the end of a trial: live evidence for or against a release (pure).
 
-Two rates are watched, both against what the policy tolerates: *bad* calls (errors, NaN, infinities) and *slow* calls.
-Each is tested with a mixture of likelihood ratios. With ``k`` events in ``n`` calls and the tolerated rate ``p0``,
+Rates are watched, each against what the policy tolerates: *bad* calls (errors, NaN, infinities), *slow* calls, and
+where the policy says so *unsure* answers, less confident than the good generation's least confident tenth. Each is
+tested with a mixture of likelihood ratios. With ``k`` events in ``n`` calls and the tolerated rate ``p0``,
 
     E(n, k) = mean over j of (p_j / p0)^k * ((1 - p_j) / (1 - p0))^(n - k),      p_j = p0^(1 - j/(m+1)),  j = 1..m
 
@@ -13,7 +14,11 @@ Ville's inequality
     P(E ever reaches 1 / a) <= a.
 
 So one may look after every datagram, for as long as one likes: *anytime valid*. `TrialPolicy.alpha` is split evenly
-over the two tests: a release exactly at both tolerated rates is rolled back wrongly with at most that probability.
+over the tests: a release exactly at all tolerated rates is rolled back wrongly with at most that probability.
+
+What is unsure is fixed when the trial begins, by a sketch of at least `REFERENCE` answers of the good generation. With
+so many the chance that a tenth by the sketch is truly more than 0.15 is 7e-4, more than 0.2 is 2e-9 (binomial), so a
+tolerated rate of 0.3 leaves room for inputs that change from day to day.
 
 Sources: J. Ville, "Étude critique de la notion de collectif" (1939), for the inequality; H. Robbins, "Statistical
 methods related to the law of the iterated logarithm" (Ann. Math. Statist. 41, 1970), for mixtures; A. Ramdas,
@@ -32,6 +37,9 @@ from edgesdk.protocol.messages import Reason
 
 ALTERNATIVES = 15
 CRASHES = 2
+REFERENCE = 500
+UNSURE = 0.1
+"""The least confident share of the good generation's answers."""
 
 Kind = Literal["continue", "commit", "rollback", "hold"]
 
@@ -45,6 +53,8 @@ class LiveEvidence:
         bad: Those that raised or answered NaN or infinity.
         slow: Those slower than the policy's `slow_ms`.
         answered_by_good: Bad calls that the good generation answered instead.
+        answers: Answers that came with a confidence.
+        unsure: Those below the trial's threshold.
         crashes: By app: how often it began to load the generation and then ended without a word.
         load_failed: Why an app could not load it; None if none reported that.
         misfits: By app: what it said when it asked for another major version of the contract.
@@ -59,6 +69,8 @@ class LiveEvidence:
     bad: int = 0
     slow: int = 0
     answered_by_good: int = 0
+    answers: int = 0
+    unsure: int = 0
     crashes: dict[str, int] = field(default_factory=dict)
     load_failed: Reason | None = None
     misfits: dict[str, str] = field(default_factory=dict)
@@ -134,12 +146,20 @@ def _against(live: LiveEvidence, policy: TrialPolicy) -> Reason | None:
             return _reason(f"the app {app!r} ended {crashes} times while it loaded this generation")
     if live.went_down >= CRASHES:
         return _reason(f"the device crashed or was reset by its watchdog {live.went_down} times during the trial")
-    limit = math.log(2 / policy.alpha)
-    if log_evidence(live.calls, live.bad, policy.max_bad_rate) >= limit:
-        return _reason(_rate("errors, NaN or infinities", live.bad, live.calls, policy.max_bad_rate))
-    if policy.slow_ms is not None and log_evidence(live.calls, live.slow, policy.max_slow_rate) >= limit:
-        return _reason(_rate(f"calls over {policy.slow_ms:g} ms", live.slow, live.calls, policy.max_slow_rate))
-    return None
+    return _rates(live, policy)
+
+
+def _rates(live: LiveEvidence, policy: TrialPolicy) -> Reason | None:
+    """Return which rate is beyond what is tolerated, decisively; None if none is."""
+    watched = [("errors, NaN or infinities", live.bad, live.calls, policy.max_bad_rate)]
+    if policy.slow_ms is not None:
+        watched.append((f"calls over {policy.slow_ms:g} ms", live.slow, live.calls, policy.max_slow_rate))
+    if policy.max_unsure_rate is not None:
+        what = "answers less confident than the good release's"
+        watched.append((what, live.unsure, live.answers, policy.max_unsure_rate))
+    limit = math.log(max(len(watched), 2) / policy.alpha)
+    beyond = (each for each in watched if log_evidence(each[2], each[1], each[3]) >= limit)
+    return next((_reason(_rate(*each)) for each in beyond), None)
 
 
 def _cannot_load(live: LiveEvidence, policy: TrialPolicy) -> str:
@@ -163,7 +183,8 @@ def _enough(live: LiveEvidence, policy: TrialPolicy) -> bool:
 def _in_doubt(live: LiveEvidence, policy: TrialPolicy) -> bool:
     """Return whether an observed rate exceeds what is tolerated, though not yet decisively: wait for more."""
     slow = policy.slow_ms is not None and live.slow > live.calls * policy.max_slow_rate
-    return live.bad > live.calls * policy.max_bad_rate or slow
+    unsure = policy.max_unsure_rate is not None and live.unsure > live.answers * policy.max_unsure_rate
+    return live.bad > live.calls * policy.max_bad_rate or slow or unsure
 
 
 def _thin(live: LiveEvidence, policy: TrialPolicy) -> Reason:
@@ -194,6 +215,9 @@ def _figures(live: LiveEvidence, policy: TrialPolicy) -> dict[str, Any]:
     }
     if policy.slow_ms is not None:
         figures["log_e_slow"] = _finite(log_evidence(live.calls, live.slow, policy.max_slow_rate))
+    if policy.max_unsure_rate is not None:
+        log_e = _finite(log_evidence(live.answers, live.unsure, policy.max_unsure_rate))
+        figures |= {"answers": live.answers, "unsure": live.unsure, "log_e_unsure": log_e}
     if live.went_down:
         figures["went_down"] = live.went_down
     if live.misfits:

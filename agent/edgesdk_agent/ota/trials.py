@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edgesdk.generation import TrialPolicy
+from edgesdk.telemetry.sketches import DDSketch
 from edgesdk_agent.ota.evidence import EvidenceBook
 from edgesdk_agent.ota.journal import Journal, TrialProgress
-from edgesdk_agent.ota.trial import LiveEvidence, Verdict, decide
+from edgesdk_agent.ota.trial import REFERENCE, UNSURE, LiveEvidence, Verdict, decide
 
 CHECKPOINT_S = 5.0
 
@@ -25,6 +26,7 @@ class _Running:
     saved_loading: int = 0
     went_down: int = 0
     first: bool = False
+    unsure_below: float | None = None
 
 
 class Trials:
@@ -43,17 +45,19 @@ class Trials:
         self._lock = threading.Lock()  # whoever asks for the status judges too
         self._running: dict[str, _Running] = {}
 
-    def begin(self, journal: Journal, *, first: bool) -> TrialProgress:
+    def begin(self, journal: Journal, *, good: str | None) -> TrialProgress:
         """Begin a trial: its time and evidence start at nothing, also when the generation was tried before.
 
-        `first` says that there is no good generation.
+        How confident the generation `good` (None: there is none) has been so far is what the newcomer is held to.
         """
         now = self._monotonic()
         self._book.forget(journal.model, journal.generation or "")
-        self._running[journal.model] = _Running(0.0, 0.0, now, now, first=first)
-        return TrialProgress(boot=self._boot_id)
+        known = self._book.confidence(journal.model, good) if good else DDSketch()
+        below = known.quantile(UNSURE) if known.count >= REFERENCE else None
+        self._running[journal.model] = _Running(0.0, 0.0, now, now, first=good is None, unsure_below=below)
+        return TrialProgress(boot=self._boot_id, unsure_below=below)
 
-    def resume(self, journal: Journal, *, first: bool, went_down: bool = False) -> None:
+    def resume(self, journal: Journal, *, good: str | None, went_down: bool = False) -> None:
         """Go on with a trial after a restart.
 
         What went by since the last checkpoint counts as one checkpoint's time, so that a device that restarts every few
@@ -63,7 +67,8 @@ class Trials:
         saved, now = journal.trial, self._monotonic()
         served = saved.served_seconds + (CHECKPOINT_S if saved.served_seconds else 0.0)
         fell = saved.went_down + went_down
-        running = _Running(saved.seconds + CHECKPOINT_S, served, now, now, went_down=fell, first=first)
+        running = _Running(saved.seconds + CHECKPOINT_S, served, now, now, went_down=fell, first=good is None)
+        running.unsure_below = saved.unsure_below
         self._running[journal.model] = running
         same_boot = saved.boot == self._boot_id
         self._book.restore(journal.model, journal.generation or "", saved.streams, same_boot=same_boot)
@@ -83,7 +88,10 @@ class Trials:
             passed, running.looked_at = now - running.looked_at, now
             running.seconds += passed
             running.served_seconds += passed if heard.apps else 0.0
+        answers, unsure = self._unsure(journal, running)
         live = LiveEvidence(
+            answers=answers,
+            unsure=unsure,
             calls=heard.calls,
             bad=heard.bad,
             slow=heard.slow,
@@ -98,6 +106,14 @@ class Trials:
             went_down=running.went_down,
         )
         return decide(live, journal.wanted.policy if journal.wanted else TrialPolicy())
+
+    def _unsure(self, journal: Journal, running: _Running) -> tuple[int, int]:
+        """Return how many answers came with a confidence, and how many of them were unsure."""
+        judged = journal.wanted is not None and journal.wanted.policy.max_unsure_rate is not None
+        if not judged or running.unsure_below is None:
+            return 0, 0
+        said = self._book.confidence(journal.model, journal.generation or "")
+        return said.count, said.below(running.unsure_below)
 
     def checkpoint_due(self, journal: Journal) -> bool:
         """Return whether the journal should be written: now and then, and at once when an app begins to load."""
@@ -118,4 +134,5 @@ class Trials:
             boot=self._boot_id,
             streams=streams,
             went_down=running.went_down,
+            unsure_below=running.unsure_below,
         )

@@ -298,8 +298,8 @@ class Updater:
             attempts=journals.attempts(journal, outcome, row.next),
         )
         if row.next == "trial":
-            first = self._slots.read(entered.model).good is None
-            entered = msgspec.structs.replace(entered, trial=self._trials.begin(entered, first=first))
+            good = self._slots.read(entered.model).good
+            entered = msgspec.structs.replace(entered, trial=self._trials.begin(entered, good=good))
         elif journal.state == "trial":
             self._trials.end(journal)
         quarantine = None
@@ -425,7 +425,7 @@ class Updater:
             log.error("%s: generation %s is on trial but no journal knows why: back to good", model, slots.trial)
             self._slots.roll_back(model)
         if journal.state == "trial" and not journal.move:
-            self._trials.resume(journal, first=slots.good is None, went_down=self._ended in DEVICE_WENT_DOWN)
+            self._trials.resume(journal, good=slots.good, went_down=self._ended in DEVICE_WENT_DOWN)
             self._save(msgspec.structs.replace(journal, trial=self._trials.progress(journal)))
         elif journal.in_progress:
             self._save(journal)
