@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
 
 import msgspec
 
@@ -72,6 +74,19 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
             f"at most {most:.1%} is allowed: {named}{rest}",
             hint="`edge lint` names a rewrite for each of them; or allow more with --fail-on-fallback.",
         )
+
+
+def lines(variants: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Give a line for people about each compiled variant of a report."""
+    for variant in variants:
+        if variant.get("placement") is None:
+            continue
+        placement = msgspec.convert(variant["placement"], Placement)
+        macs = "" if placement.macs_share is None else f" ({placement.macs_share:.1%} of MACs)"
+        whole = placement.accelerator + placement.cpu
+        beside = ", ".join(f"{op} x{n}" for op, n in Counter(each.op for each in placement.fallback).most_common())
+        rest = f"; beside it: {beside}" if beside else ""
+        yield f"{variant['variant']}: {placement.accelerator} of {whole} operators on the accelerator{macs}{rest}"
 
 
 def _words(fallback: Fallback) -> str:
