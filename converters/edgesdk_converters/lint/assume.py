@@ -1,6 +1,76 @@
-from edgesdk_converters.lint.graph import Graph
+"""What a target will get where the file is not it yet: an ONNX model converted to TFLite, a float one quantized."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesdk_converters.lint.as_tflite import as_tflite
+from edgesdk_converters.lint.graph import Graph, Node, Quantization, Tensor
 from edgesdk_converters.lint.rules.rule import RuleSet
+from edgesdk_converters.lint.rules.vela_roles import role
+
+QUANTIZED = "the model is float and is linted as it will be after full int8 quantization: as it is, nothing runs there"
+CONVERTED = "the model is ONNX and is linted as the TFLite file that converters make of it"
+_PLAIN = Quantization(scales=(1.0,), zero_points=(0,))
+TOP = 127.0
 
 
 def as_target_sees(graph: Graph, rules: RuleSet) -> Graph:
+    """Return the graph that the rules are about, with what was assumed in words."""
+    if rules.format == "tflite" and graph.format == "onnx":
+        graph = replace(as_tflite(graph), assumed=(*graph.assumed, CONVERTED))
+    if rules.integer_only and _is_float(graph):
+        graph = replace(_quantized(graph), assumed=(*graph.assumed, QUANTIZED))
     return graph
+
+
+def _is_float(graph: Graph) -> bool:
+    """Say whether a graph computes in float32 throughout: weights that are stored narrower cannot be quantized again."""
+    tensors = list(graph.tensors())
+    narrow = any(tensor.dtype in {"int4", "float16"} or tensor.quantization is not None for tensor in tensors)
+    return not narrow and any(tensor.dtype == "float32" for tensor in tensors)
+
+
+def _quantized(graph: Graph) -> Graph:
+    made: dict[tuple[int, bool], Tensor] = {}
+
+    def convert(tensor: Tensor, *, bias: bool) -> Tensor:
+        key = (id(tensor), bias)
+        if key not in made:
+            made[key] = _int8(tensor, bias=bias)
+        return made[key]
+
+    nodes = tuple(_node(node, convert) for node in graph.nodes)
+    return replace(
+        graph,
+        nodes=nodes,
+        inputs=tuple(convert(tensor, bias=False) for tensor in graph.inputs),
+        outputs=tuple(convert(tensor, bias=False) for tensor in graph.outputs),
+    )
+
+
+def _node(node: Node, convert: Callable[..., Tensor]) -> Node:
+    bias = role(node, "bias")
+    return replace(
+        node,
+        inputs=tuple(None if each is None else convert(each, bias=each is bias) for each in node.inputs),
+        outputs=tuple(convert(each, bias=False) for each in node.outputs),
+    )
+
+
+def _int8(tensor: Tensor, *, bias: bool) -> Tensor:
+    if tensor.dtype != "float32":
+        return tensor
+    load = None if tensor.load is None else functools.partial(_stored, tensor.load)
+    return replace(tensor, dtype="int32" if bias else "int8", quantization=_PLAIN, load=load)
+
+
+def _stored(load: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+    values = np.nan_to_num(np.asarray(load(), np.float32))
+    return np.round(values * (TOP / max(float(np.abs(values).max(initial=0.0)), 1e-30))).astype(np.int8)

@@ -100,10 +100,10 @@ def _unknown(node: Node, rules: RuleSet) -> Finding:
         node=node.name,
         op=node.op,
         rule=UNKNOWN_OP,
-        effect="fallback",
+        effect=rules.unknown,
         limit=f"an operator of {rules.name}",
         found=f"{node.op} is none",
-        why="The accelerator has no such operator.",
+        why=f"{rules.name} has no such operator.",
         rewrite=rules.rewrites.get(node.op, "Use another operator, or move it to the start or the end of the model."),
         macs=node.macs,
     )

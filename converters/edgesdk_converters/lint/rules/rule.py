@@ -66,6 +66,7 @@ class RuleSet:
         graph_rules: Of the model.
         last: Of single nodes that break none of `rules`.
         fused: Operators that a fused activation stands for, judged by the same rules.
+        unknown: What an operator that it does not run comes to.
         integer_only: Whether it computes with integers of at most 16 bits only.
         absorb: Gives the names of nodes that are taken together, and fit, if nodes made of them fit.
         source: Where the rules come from.
@@ -80,6 +81,7 @@ class RuleSet:
     last: tuple[Rule, ...] = ()
     rewrites: Mapping[str, str] = field(default_factory=dict)
     fused: Mapping[str, str] = field(default_factory=dict)
+    unknown: Effect = "fallback"
     integer_only: bool = False
     absorb: Callable[[Graph, Callable[[Node], bool]], set[str]] | None = None
 

@@ -1,0 +1,117 @@
+"""The rules of Qualcomm's HTP through onnxruntime-qnn: what it does not take runs on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgesdk_converters.lint.graph import Graph, Node
+from edgesdk_converters.lint.rules.onnx_common import (
+    QDQ,
+    attribute,
+    constant_input,
+    dtypes,
+    open_dimension,
+    rank_above,
+    stored,
+)
+from edgesdk_converters.lint.rules.rule import GraphRule, Rule, RuleSet, words
+
+MAX_RANK = 5
+OPS = words(
+    "Abs Add And ArgMax ArgMin Asin Atan AveragePool BatchNormalization Cast CastLike Ceil Clip Concat Constant Conv",
+    "ConvTranspose Cos CumSum DepthToSpace DequantizeLinear Div Einsum Elu Equal Erf Exp Expand Flatten Floor Gather",
+    "GatherElements GatherND Gelu Gemm GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual GridSample GRU",
+    "GroupNormalization HardSigmoid HardSwish Identity If InstanceNormalization Inverse IsNaN LRN LSTM",
+    "LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax LpNormalization LpPool MatMul Max MaxPool MaxRoiPool",
+    "Mean Min Mod Mul Neg NonMaxSuppression NonZero Not Or OneHot PRelu Pad Pow QLinearConv QLinearMatMul",
+    "QuantizeLinear RandomNormalLike RandomUniformLike Range Reciprocal ReduceL2 ReduceLogSumExp ReduceMax ReduceMean",
+    "ReduceMin ReduceProd ReduceSum Relu RMSNormalization Reshape Resize RoiAlign Round RotaryEmbedding STFT",
+    "ScatterElements ScatterND Selu Shape Sigmoid Sign Sin Slice Softmax Softplus SpaceToDepth Split Sqrt Squeeze Sub",
+    "Sum Swish Tan Tanh ThresholdedRelu Tile TopK Transpose Unsqueeze Upsample Where Xor FusedMatMul QuickGelu",
+    "MatMulNBits SimplifiedLayerNormalization",
+)
+_RECIPE = "Use the recipe int8-qnn: uint8 or uint16 activations."
+
+
+def _signed(node: Node) -> str | None:
+    tensor = stored(node)
+    if tensor is None or tensor.constant or tensor.dtype not in {"int8", "int16"}:
+        return None
+    return f"{tensor.name} is {tensor.dtype}"
+
+
+def _negative_index(node: Node) -> str | None:
+    index = node.input(1)
+    values = index.values if index is not None else None
+    return "an index is negative" if values is not None and values.size and values.min() < 0 else None
+
+
+def _float(graph: Graph) -> Iterator[tuple[Node | None, str]]:
+    if not graph.quantized:
+        yield None, "nothing is quantized"
+
+
+def _nms(node: Node) -> str | None:
+    return next((found for at in (2, 3, 4) if (found := constant_input(at, f"input {at}")(node)) is not None), None)
+
+
+def _rule(name: str, limit: str, check: object, ops: str, why: str, rewrite: str) -> Rule:
+    return Rule(name=name, limit=limit, check=check, ops=words(ops), why=why, rewrite=rewrite)  # type: ignore[arg-type] # checks of one shape
+
+
+_CPU = "The operator falls back to the CPU."
+_FIX = "Fix it at export."
+RULES: tuple[Rule, ...] = (
+    _rule(
+        "static-shape",
+        "every dimension is fixed",
+        open_dimension,
+        "",
+        "The HTP's graph is built for fixed sizes; what has open ones stays on the CPU.",
+        "Export with fixed sizes, or fix them with onnxruntime.tools.make_dynamic_shape_fixed.",
+    ),
+    _rule(
+        "unsigned-activations",
+        "quantized activations are uint8 or uint16",
+        _signed,
+        " ".join(QDQ),
+        "The HTP's operators take unsigned values; a signed softmax was seen to be wrong by 1.",
+        _RECIPE,
+    ),
+    _rule(
+        "rank", f"at most {MAX_RANK} dimensions", rank_above(MAX_RANK), "", _CPU, "Merge dimensions before the operator."
+    ),
+    _rule("dtype", "values are at most 32 bits wide", dtypes("float64", "string"), "", _CPU, "Cast to float32."),
+    _rule("gather", "indices are not negative", _negative_index, "Gather", _CPU, "Write indices from the front."),
+    _rule("lp", "p is 2", attribute("p", 2, default=2), "LpNormalization", _CPU, "Use p=2."),
+    _rule("range", "start, limit and step are constants", constant_input(1, "the limit"), "Range", _CPU, _FIX),
+    _rule("one-hot", "the depth is constant", constant_input(1, "the depth"), "OneHot", _CPU, _FIX),
+    _rule("nms", "counts and thresholds are constants", _nms, "NonMaxSuppression", _CPU, _FIX),
+    _rule("layout", "layout is 0", attribute("layout", 0, default=0), "GRU LSTM", _CPU, "Transpose before and after."),
+)
+QNN = RuleSet(
+    name="Qualcomm HTP",
+    format="onnx",
+    ops=OPS,
+    rules=RULES,
+    rewrites={
+        "Loop": "Unroll it at export.",
+        "Scan": "Unroll it at export.",
+        "ConvInteger": f"Quantize statically. {_RECIPE}",
+        "MatMulInteger": f"Quantize statically. {_RECIPE}",
+        "DynamicQuantizeLinear": f"Quantize statically. {_RECIPE}",
+        "ConstantOfShape": "Fold it: export with fixed sizes and run onnxsim or onnxslim.",
+        "IsInf": "Leave it to the application.",
+    },
+    graph_rules=(
+        GraphRule(
+            name="quantized",
+            limit="the model is quantized",
+            check=_float,
+            why="Float runs in half precision where the HTP has it (v68 and later, slower), else on the CPU.",
+            rewrite=_RECIPE,
+            effect="slow",
+        ),
+    ),
+    source="the operator table of onnxruntime-qnn 2.7; facts seen with its x86 HTP back end",
+)
