@@ -26,6 +26,7 @@ from edgesdk_converters.request import read_contract
 
 from convert import measured, peers, zoo
 from convert.figures import Compared, compare, median_ratio
+from convert.peers import Peer
 from convert.zoo import Case
 from edgesdk.bundle.archive import open_bundle
 from edgesdk.errors import EdgeError
@@ -36,7 +37,7 @@ RECIPE = {"jetson-orin-gpu": "int8-tensorrt", "qualcomm-htp": "int8-qnn"}
 MAX_DROP = 0.01
 """What our gate is given: one point."""
 TOOLS = ("onnxruntime", "litert-quantizer", "ai-edge-litert")
-OURS, FLOAT = "edgesdk", "float"
+OURS, FLOAT, MADE = "edgesdk", "float", "made.json"
 Row = dict[str, Any]
 
 
@@ -129,7 +130,7 @@ class _Place:
             return
         source = reference.artifact if model.suffix == ".keras" else model
         made = {tool: self._make(tool, model, source) for tool in tools}
-        answers = measured.outputs(reference.artifact, self._folder, self._scratch / FLOAT)
+        answers = measured.outputs(reference.artifact, self._folder, self._scratch / "answers")
         rows = {tool: {**each.row, **self._judge(tool, each, answers)} for tool, each in made.items()}
         for row in rows.values():
             row["float_bytes"] = reference.artifact.stat().st_size
@@ -156,13 +157,21 @@ class _Place:
             return self._ours(model, RECIPE.get(self._target, "int8"), self._target, max_drop=MAX_DROP, **_repair())
         peer = next(peer for peer in peers.PEERS if peer.name == tool)
         out = self._scratch / tool
-        shutil.rmtree(out, ignore_errors=True)
+        if not (out / MADE).exists():  # defaults know no target, so what was made for another one will do
+            shutil.rmtree(out, ignore_errors=True)
+            row = self._by_peer(peer, source, out)
+            (out / MADE).write_text(zoo.dumps(row))
+        row = json.loads((out / MADE).read_text())
+        return Made(artifact=out / f"model.{peer.suffix}" if row["status"] == "made" else None, row=row)
+
+    def _by_peer(self, peer: Peer, source: Path, out: Path) -> Row:
+        out.mkdir(parents=True)
         try:
             feeds = measured.write_feeds(source, self._folder, self._scratch / "feeds")
             artifact = peer.quantize(source, feeds, out)
         except EdgeError as error:
-            return Made(artifact=None, row={"status": "failed", "code": error.code, "words": str(error)})
-        return Made(artifact=artifact, row={"status": "made", "bytes": artifact.stat().st_size})
+            return {"status": "failed", "code": error.code, "words": str(error)}
+        return {"status": "made", "bytes": artifact.stat().st_size}
 
     def _ours(self, model: Path, recipe: str, target: str, **words: Any) -> Made:
         out = self._scratch / f"release-{target}-{recipe}"
@@ -205,7 +214,7 @@ class _Place:
         if made.artifact is None:
             return {}
         try:
-            found = measured.outputs(made.artifact, self._folder, self._scratch / f"{tool}-outputs")
+            found = measured.outputs(made.artifact, self._folder, self._scratch / "answers")
         except EdgeError as error:
             if tool == OURS and made.row["report"] is not None:
                 return {**_from_report(made.row["report"]), "judged": "by the release's report"}
