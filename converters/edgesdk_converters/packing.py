@@ -33,6 +33,7 @@ from edgesdk.contract import Contract
 from edgesdk.telemetry.sketches import DDSketch
 from edgesdk_converters.backends.described import raw_tensors
 from edgesdk_converters.binding import bind
+from edgesdk_converters.compress.lineage import compression_of
 from edgesdk_converters.data import DataSet, as_call, class_names, file_sha256
 from edgesdk_converters.evaluate.metrics import NO_ANSWER, decide
 from edgesdk_converters.evaluate.step import rows_of
@@ -110,7 +111,10 @@ def lineage_of(prepared: Prepared, variant: VariantPlan) -> Lineage:
         data_sha256=prepared.data_sha256,
         code_commit=code_commit(prepared.request.contract.parent),
         tools=versions,
-        recipe=msgspec.to_builtins(variant.recipe),
+        recipe={
+            **msgspec.to_builtins(variant.recipe),
+            **compression_of(variant.source.path, variant.source.sha256),
+        },
         parent_release=prepared.request.parent,
     )
 

@@ -52,7 +52,9 @@ def prune(
     amount: Annotated[float, typer.Option(help="Share of channels or weights that go; 0 is `edge shrink`.")] = 0.5,
     schedule: Annotated[str, typer.Option(help="polynomial (growing) or oneshot.")] = "polynomial",
     ramp: Annotated[float, typer.Option(help="Share of the epochs in which pruning grows.")] = 0.3,
-    spread: Annotated[str, typer.Option(help="model: the least of all go; layer: each gives the same share.")] = "model",
+    spread: Annotated[
+        str, typer.Option(help="model: the least of all go; layer: each gives the same share.")
+    ] = "model",
     finetune: Annotated[bool, typer.Option("--finetune/--no-finetune", help="Whether it is trained on.")] = True,
     teacher_share: TeacherShare = 0.5,
     temperature: Temperature = 2.0,

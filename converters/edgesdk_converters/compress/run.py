@@ -20,6 +20,7 @@ import msgspec
 from edgesdk.canonical import canonical_json
 from edgesdk.errors import ConfigError
 from edgesdk_converters.cache import Entry, StepCache, default_cache_dir, step_key
+from edgesdk_converters.compress.lineage import report_beside
 from edgesdk_converters.compress.words import Distil, Prune, check
 from edgesdk_converters.data import file_sha256
 from edgesdk_converters.inputs import as_npz
@@ -53,11 +54,6 @@ class Compressed:
     report_path: Path
     report: dict[str, Any]
     cached: bool
-
-
-def report_beside(model: Path) -> Path:
-    """Return where the report of a compressed model is."""
-    return model.with_suffix(".report.json")
 
 
 def run(words: Prune | Distil, told: Told | None = None) -> Compressed:
