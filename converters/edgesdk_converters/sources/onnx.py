@@ -135,9 +135,10 @@ def fix_sizes(model: onnx.ModelProto, contract: Contract) -> None:
     for entry, spec in zip(model.graph.input, specs, strict=True):
         shape = entry.type.tensor_type.shape
         sizes = [1 if index == 0 and isinstance(size, str) else size for index, size in enumerate(spec.shape)]
-        _check_sizes(spec, [size.dim_value or None for size in shape.dim], sizes)
+        # Paddle's exporter writes an open size as -1.
+        _check_sizes(spec, [size.dim_value if size.dim_value > 0 else None for size in shape.dim], sizes)
         for dimension, size in zip(shape.dim, sizes, strict=True):
-            if isinstance(size, int) and not dimension.dim_value:
+            if isinstance(size, int) and dimension.dim_value <= 0:
                 dimension.dim_value = size  # which clears the symbol
                 changed = True
     if changed:
@@ -151,7 +152,7 @@ def _forget_sizes(model: onnx.ModelProto) -> None:
     del model.graph.value_info[:]
     for output in model.graph.output:
         for dimension in output.type.tensor_type.shape.dim:
-            if dimension.dim_param:
+            if dimension.dim_param or dimension.dim_value < 0:
                 dimension.Clear()
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
     model.CopyFrom(inferred)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import onnx
 import pytest
 from edgesdk_converters.sources import open_source
-from edgesdk_converters.sources.onnx import check_opset
+from edgesdk_converters.sources.onnx import check_opset, fix_sizes
 
+from edgesdk.contract import Contract, TensorSpec
 from edgesdk.errors import ConfigError, TargetError
 
 
@@ -39,3 +41,15 @@ def test_an_opset_above_the_ceiling_is_refused_with_the_number_to_use():
     with pytest.raises(TargetError, match="uses opset 22, expected at most 21") as caught:
         check_opset({"": 22}, 21, "m.onnx")
     assert "opset_version=21" in caught.value.hint
+
+
+@pytest.mark.parametrize("open_size", [-1, "?", None])
+def test_open_sizes_take_what_the_contract_fixes(open_size):
+    """A symbol, nothing, or Paddle's -1: each is an open size, and what follows from it is inferred anew."""
+    entry, given = (onnx.helper.make_tensor_value_info(name, 1, [open_size, 3, open_size]) for name in "xy")
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "open", [entry], [given])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)])
+    specs = {name: TensorSpec(name=name, shape=(1, 3, 8)) for name in "xy"}
+    fix_sizes(model, Contract(version="1.0", task="other", inputs=(specs["x"],), outputs=(specs["y"],)))
+    for found in (*model.graph.input, *model.graph.output):
+        assert [dimension.dim_value for dimension in found.type.tensor_type.shape.dim] == [1, 3, 8]
