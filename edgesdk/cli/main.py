@@ -26,6 +26,7 @@ SUMMARIES = {
     "devbroker": "Run the loopback MQTT broker for demos and tests.",
     "fleet": "Devices and rollouts of a hub.",
     "hub": "Run a fleet hub.",
+    "lint": "Say which operators will not run on a target's accelerator, and why.",
     "release": "Look at a release.",
     "repo": "Signed storage of releases (TUF): init, publish, rotate, refresh.",
     "targets": "Hardware profiles that releases are built for.",

@@ -1,0 +1,66 @@
+"""From what a user gives to a file that can be linted: exported first where it is a framework's model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from edgesdk.errors import ConfigError
+from edgesdk.targets.profiles import Profile
+from edgesdk_converters.lint.graph import Graph, GraphFormat, read_graph
+
+READABLE = (".tflite", ".onnx")
+
+
+def read_model(path: Path, profile: Profile, *, contract: Path | None = None, cache_dir: Path | None = None) -> Graph:
+    """Read a model for a target; a Keras, TensorFlow or PyTorch model is exported by a child, once.
+
+    Args:
+        path: ``.tflite`` or ``.onnx``, or whatever `edge convert` takes.
+        profile: The target; it decides what is exported.
+        contract: TOML file of the contract, which an export needs for its fixed sizes.
+        cache_dir: Where exports are kept; None: the user's cache.
+
+    Raises:
+        ConfigError: ``file-missing``, ``model-format``, or ``argument-invalid`` if an export has no contract.
+        EdgeError: Of the export.
+    """
+    if path.suffix in READABLE or not path.exists():
+        return read_graph(path)
+    from edgesdk_converters.sources import open_source  # noqa: PLC0415 - only where something is exported
+
+    source = open_source(path)
+    if source.format in {"tflite", "onnx"}:
+        return read_graph(path)
+    if contract is None:
+        raise ConfigError(
+            "argument-invalid",
+            f"{path} must be exported before it is linted, which needs its contract",
+            hint="Give --contract, or the .tflite or .onnx export.",
+        )
+    return read_graph(_exported({source.format: source}, wanted_format(profile), contract, cache_dir))
+
+
+def wanted_format(profile: Profile) -> GraphFormat:
+    """Return the format that a target takes, or what its compiler takes."""
+    if profile.compiler is not None:
+        return "tflite" if profile.compiler.name == "vela" else "onnx"
+    return "tflite" if any(runtime.name == "tflite" for runtime in profile.runtimes) else "onnx"
+
+
+def _exported(sources: Mapping[str, object], wanted: GraphFormat, contract: Path, cache_dir: Path | None) -> Path:
+    from edgesdk_converters.cache import StepCache, default_cache_dir  # noqa: PLC0415
+    from edgesdk_converters.request import read_contract  # noqa: PLC0415
+    from edgesdk_converters.routes import Ceiling, find_route  # noqa: PLC0415
+    from edgesdk_converters.sources.keras import check_tensorflow  # noqa: PLC0415
+    from edgesdk_converters.steps import Runner, Silent  # noqa: PLC0415
+
+    if "pt2" not in sources:
+        check_tensorflow()
+    words = msgspec.to_builtins(read_contract(contract))
+    route = find_route(wanted, sources, words, Ceiling())  # type: ignore[arg-type] # formats as `open_source` names them
+    runner = Runner(StepCache(cache_dir or default_cache_dir()), timeout_s=600.0)
+    runner.run(route.steps, Silent())
+    return runner.path(route.float_file)
