@@ -9,6 +9,7 @@ mapped memory: their contents are never durable.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -142,8 +143,8 @@ class FileSystem:
     # ---- replaying ----------------------------------------------------------------------------------------------
 
     def apply(self, call: Call) -> None:
-        """Do what a logged call did."""
-        if call.op == "note":
+        """Do what a logged call did; one before which the process was killed did nothing."""
+        if call.op == "note" or call.error == errno.EINTR:
             return
         if call.error:
             if call.op in {"fsync", "fdatasync"} and call.inode in self._ids:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 from pathlib import Path
 
@@ -56,6 +57,16 @@ def test_a_synced_file_without_its_name(log: Log) -> None:
     log.write("a/new", b"data")
     log.call("fsync", "a/new")
     assert log.left() == {"a": None, "b": None}
+    log.call("fsync", "a")
+    assert log.left() == {"a": None, "a/new": b"data", "b": None}
+
+
+def test_a_call_that_a_kill_prevented_did_nothing(log: Log) -> None:
+    """A sync before which the process was killed has not failed: the next one makes the data durable."""
+    log.call("open", "a/new")
+    log.write("a/new", b"data")
+    log.call("fsync", "a/new", error=errno.EINTR)
+    log.call("fsync", "a/new")
     log.call("fsync", "a")
     assert log.left() == {"a": None, "a/new": b"data", "b": None}
 
