@@ -19,13 +19,15 @@ from edgesdk_converters.environments import Environment, ensure, find
 from edgesdk_converters.isolation import Progress, Task, run_child
 from edgesdk_converters.sources import source_sha256
 
+_MODULES = ("contract.py", "stats.py")
 _CODE = (
-    "edgesdk",
     "edgesdk_converters",
     "edgesdk_converters.backends",
     "edgesdk_converters.backends.tools",
     "edgesdk_converters.calibration",
     "edgesdk_converters.evaluate",
+    "edgesdk_converters.lint",
+    "edgesdk_converters.lint.rules",
     "edgesdk_converters.passes",
     "edgesdk_converters.sources",
     "edgesdk.runtime",
@@ -210,8 +212,10 @@ def _version(package: str) -> str:
 def _code_digest() -> str:
     """Return a hash of our own code: while it is being changed, its version is not."""
     digest = hashlib.sha256()
+    sources = [files("edgesdk") / name for name in _MODULES]
     for package in _CODE:
-        for source in sorted(files(package).iterdir(), key=lambda entry: entry.name):
-            if source.name.endswith(".py"):
-                digest.update(source.name.encode() + b"\0" + source.read_bytes())
+        sources += sorted(files(package).iterdir(), key=lambda entry: entry.name)
+    for source in sources:
+        if source.name.endswith(".py"):
+            digest.update(source.name.encode() + b"\0" + source.read_bytes())
     return digest.hexdigest()
