@@ -78,7 +78,9 @@ class Builder:
         tensor.isVariable = variable
         if data is not None:
             buffer = schema.BufferT()
-            buffer.data = np.ascontiguousarray(np.asarray(data, dtype=NUMPY.get(dtype, dtype))).view(np.uint8).reshape(-1)
+            buffer.data = (
+                np.ascontiguousarray(np.asarray(data, dtype=NUMPY.get(dtype, dtype))).view(np.uint8).reshape(-1)
+            )
             tensor.buffer = len(self._model.buffers)
             self._model.buffers.append(buffer)
         if scale is not None:

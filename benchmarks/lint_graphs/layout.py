@@ -45,7 +45,9 @@ def transpose(draw: Draw) -> bytes:
     dtype = draw.dtype(MOVED)
     shape = draw.shape(draw.one([2, 3, 4, 4, 4, 5, 6]))
     if draw.chance(0.2):
-        shape = draw.one([(1, 3, 2, 16384), (1, 2, 3, 16385), (1, 2, 2, 32769), (1, 70000, 2, 2), (2, 3, 70000), (9, 300, 300)])
+        shape = draw.one(
+            [(1, 3, 2, 16384), (1, 2, 3, 16385), (1, 2, 2, 32769), (1, 70000, 2, 2), (2, 3, 70000), (9, 300, 300)]
+        )
     rank = len(shape)
     order = [int(axis) for axis in draw.rng.permutation(rank)]
     if draw.chance(0.35) and rank >= 3:
@@ -121,7 +123,9 @@ def cut(draw: Draw) -> bytes:
         first = draw.build.ints(begin) if not draw.chance(0.08) else draw.build.input([len(shape)], "int32", scale=None)
         draw.build.op(op, [x, first, draw.build.ints(size)], [y])
         return draw.finish([y])
-    strides = [draw.one([1, 1, 1, 1, 2, 3]) if index in {len(shape) - 2, len(shape) - 3} else 1 for index in range(len(shape))]
+    strides = [
+        draw.one([1, 1, 1, 1, 2, 3]) if index in {len(shape) - 2, len(shape) - 3} else 1 for index in range(len(shape))
+    ]
     if draw.chance(0.12):
         strides[draw.int(0, len(shape) - 1)] = draw.one([2, -1])
     result = [-(-count // abs(step)) for count, step in zip(size, strides, strict=True)]
@@ -149,7 +153,11 @@ def pad(draw: Draw) -> bytes:
         result[-1] += 1
     x, y = _pair(draw, shape, result, dtype)
     kind = draw.one(["int32"] * 8 + ["int64", "int16"])
-    amounts = draw.build.ints(sides, kind) if not draw.chance(0.06) else draw.build.input([len(shape), 2], "int32", scale=None)
+    amounts = (
+        draw.build.ints(sides, kind)
+        if not draw.chance(0.06)
+        else draw.build.input([len(shape), 2], "int32", scale=None)
+    )
     inputs = [x, amounts]
     if op == "PADV2":
         inputs.append(draw.constant([1] if draw.chance(0.5) else [], dtype))
@@ -179,7 +187,11 @@ def resize(draw: Draw) -> bytes:
 
 
 def tile(draw: Draw) -> bytes:
-    op, dtype, shape = draw.one(["TILE", "TILE", "REVERSE_V2", "REVERSE_V2", "BROADCAST_TO", "CUMSUM"]), draw.dtype(MOVED), draw.shape()
+    op, dtype, shape = (
+        draw.one(["TILE", "TILE", "REVERSE_V2", "REVERSE_V2", "BROADCAST_TO", "CUMSUM"]),
+        draw.dtype(MOVED),
+        draw.shape(),
+    )
     if op == "TILE":
         times = [draw.int(1, 3) for _ in shape]
         x, y = _pair(draw, shape, [size * count for size, count in zip(shape, times, strict=True)], dtype)
@@ -238,20 +250,37 @@ def block(draw: Draw) -> bytes:
 
 def dilated(draw: Draw) -> bytes:
     """A dilated convolution as old converters write it: SPACE_TO_BATCH_ND, convolution, BATCH_TO_SPACE_ND."""
-    dtype, rate, size, depth = draw.dtype(("int8", "uint8", "int16")), draw.one([2, 2, 3, 4]), draw.int(4, 12), draw.int(1, 6)
+    dtype, rate, size, depth = (
+        draw.dtype(("int8", "uint8", "int16")),
+        draw.one([2, 2, 3, 4]),
+        draw.int(4, 12),
+        draw.int(1, 6),
+    )
     before, kernel = rate, 3
     padded = -(-(size + 2 * before) // rate) * rate
     after = padded - size - before
     inner = padded // rate
     x = draw.input([1, size, size, depth], dtype)
     batched = draw.output([rate * rate, inner, inner, depth], dtype)
-    draw.build.op("SPACE_TO_BATCH_ND", [x, draw.build.ints([rate, rate]), draw.build.ints([[before, after]] * 2)], [batched])
+    draw.build.op(
+        "SPACE_TO_BATCH_ND", [x, draw.build.ints([rate, rate]), draw.build.ints([[before, after]] * 2)], [batched]
+    )
     stride = draw.one([1, 1, 1, 1, 4])
     outer = (inner - kernel) // stride + 1
     bias = draw.build.tensor([depth], "int64" if dtype == "int16" else "int32", data=np.zeros(depth), scale=0.001)
-    weights = draw.constant([1, kernel, kernel, depth], "int8" if dtype != "uint8" else "uint8", scale=0.01, zero_point=0)
+    weights = draw.constant(
+        [1, kernel, kernel, depth], "int8" if dtype != "uint8" else "uint8", scale=0.01, zero_point=0
+    )
     mid = draw.output([rate * rate, outer, outer, depth], dtype)
-    draw.build.op("DEPTHWISE_CONV_2D", [batched, weights, bias], [mid], padding=1, strideH=stride, strideW=stride, depthMultiplier=1)
+    draw.build.op(
+        "DEPTHWISE_CONV_2D",
+        [batched, weights, bias],
+        [mid],
+        padding=1,
+        strideH=stride,
+        strideW=stride,
+        depthMultiplier=1,
+    )
     crop = max(outer * rate - size, 0)
     y = draw.output([1, outer * rate - crop, outer * rate - crop, depth], dtype)
     draw.build.op("BATCH_TO_SPACE_ND", [mid, draw.build.ints([rate, rate]), draw.build.ints([[0, crop]] * 2)], [y])
@@ -268,7 +297,15 @@ def network(draw: Draw) -> bytes:
         bias = draw.build.tensor([channels], "int32", data=np.zeros(channels), scale=0.001)
         size, depth = same(size, stride), channels
         result = draw.output([1, size, size, depth], dtype, scale=0.03)
-        draw.build.op("CONV_2D", [current, weights, bias], [result], padding=SAME, strideH=stride, strideW=stride, fusedActivationFunction=draw.one([0, 1, 3]))
+        draw.build.op(
+            "CONV_2D",
+            [current, weights, bias],
+            [result],
+            padding=SAME,
+            strideH=stride,
+            strideW=stride,
+            fusedActivationFunction=draw.one([0, 1, 3]),
+        )
         current = result
         op = draw.one(["HARD_SWISH", "LOGISTIC", "ROUND", "GELU", "ADD", "RELU", "SIN"])
         result = draw.output([1, size, size, depth], dtype, scale=1 / 256 if op == "LOGISTIC" else 0.03)
@@ -278,7 +315,9 @@ def network(draw: Draw) -> bytes:
     draw.build.op("MEAN", [current, draw.build.ints([1, 2])], [pooled], keepDims=False)
     weights = draw.constant([5, depth], dtype, scale=0.01, zero_point=0)
     logits = draw.output([1, 5], dtype, scale=0.05)
-    draw.build.op("FULLY_CONNECTED", [pooled, weights, draw.build.tensor([5], "int32", data=np.zeros(5), scale=0.0002)], [logits])
+    draw.build.op(
+        "FULLY_CONNECTED", [pooled, weights, draw.build.tensor([5], "int32", data=np.zeros(5), scale=0.0002)], [logits]
+    )
     y = draw.output([1, 5], dtype, scale=1 / 256, zero_point=-128 if dtype == "int8" else 0)
     draw.build.op("SOFTMAX", [logits], [y], beta=1.0)
     assert x >= 0

@@ -111,7 +111,9 @@ def reduce(draw: Draw) -> bytes:
     dtype = "bool" if op in {"REDUCE_ANY", "REDUCE_ALL"} and draw.chance(0.8) else draw.dtype()
     shape = draw.shape(draw.one([4, 4, 4, 4, 3, 2, 1, 5]))
     if draw.chance(0.15):
-        shape = draw.one([(1, 64, 64, 4), (1, 4096, 1, 2), (1, 4097, 1, 2), (1, 2, 4098, 2), (1, 1, 2, 5000), (4, 4099)])
+        shape = draw.one(
+            [(1, 64, 64, 4), (1, 4096, 1, 2), (1, 4097, 1, 2), (1, 2, 4098, 2), (1, 1, 2, 5000), (4, 4099)]
+        )
     rank = len(shape)
     axes = sorted(set(int(axis) for axis in draw.rng.integers(0, rank, draw.int(1, min(3, rank)))))
     if draw.chance(0.4) and rank == 4:
@@ -143,7 +145,9 @@ def arg(draw: Draw) -> bytes:
     result = [size for index, size in enumerate(shape) if index != axis % rank] or [1]
     y = draw.output(result, draw.one(["int32", "int32", "int64", "int8"]), scale=None)
     kind = {"int32": 2, "int64": 4}
-    draw.build.op(op, [x, draw.build.ints([axis], shape=draw.one([[], [1]]))], [y], outputType=kind[draw.one(list(kind))])
+    draw.build.op(
+        op, [x, draw.build.ints([axis], shape=draw.one([[], [1]]))], [y], outputType=kind[draw.one(list(kind))]
+    )
     return draw.finish([y])
 
 

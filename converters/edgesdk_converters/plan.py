@@ -60,6 +60,7 @@ class VariantPlan:
         source_measure: Step that runs the float source on the same samples.
         judgements: Step that judges what each runtime package answered; empty without evaluation data.
         saturation: Step that looks for saturation on x86 without VNNI; None where it cannot happen.
+        lint: Step that lints `artifact` for the target's accelerator; None where the target has none.
         layers: Step that compares the artifact with its float file layer by layer; None where they are one file.
         latency: Step that times both in turn; None where they are one file.
         backend: The vendor's compiler; None where the portable file is what the target runs.
@@ -77,6 +78,7 @@ class VariantPlan:
     source_measure: str
     judgements: dict[str, str]
     saturation: str | None
+    lint: str | None = None
     layers: str | None = None
     latency: str | None = None
     backend: Backend | None = None
@@ -106,6 +108,7 @@ class Wanted:
         alpha: Its error rate.
         stop_early: Whether artifacts are run in instalments, until the gate is decided.
         doctor: Whether calibration data is examined.
+        fail_on_fallback: Largest share that the lint lets run beside an accelerator.
     """
 
     sources: Mapping[SourceFormat, Source]
@@ -120,6 +123,7 @@ class Wanted:
     alpha: float = ALPHA
     stop_early: bool = False
     doctor: bool = True
+    fail_on_fallback: float | None = None
 
 
 def build_plan(wanted: Wanted) -> Plan:
@@ -182,6 +186,7 @@ class _Builder:
             portable = self._variant(target, backend.source, recipe, PACKAGES[backend.source])
         name = f"{target.name}-{recipe.name}"
         changes: dict[str, Any] = {"name": name, "recipe": recipe, "backend": backend, "saturation": None}
+        changes["lint"] = self._lint(target, recipe, portable.artifact, final=backend.compile is None)
         if backend.compile is None:
             return replace(portable, **changes)
         job = (backend, target, recipe)
@@ -196,6 +201,16 @@ class _Builder:
             judged = {backend.name: self._judge(measure.name, portable.source_measure)} if "evaluation" in data else {}
             changes |= {"measures": {backend.name: measure.name}, "judgements": judged}
         return replace(portable, **changes)
+
+    def _lint(self, target: Profile, recipe: Recipe, artifact: Path | Ref, *, final: bool) -> str:
+        """Add the step that lints a file before a vendor's tool, or the device's, gets it."""
+        most = self._wanted.fail_on_fallback
+        params = {"target": msgspec.to_builtins(target), "most": most, "final": final}
+        # By name: the module imports onnx, which planning does without.
+        action, tools = "edgesdk_converters.lint.step:lint", ("ai-edge-litert", "onnx", "numpy")
+        name = f"lint {recipe.name} for {target.name}"
+        self._add(Step(name=name, action=action, inputs={"artifact": artifact}, params=params, tools=tools))
+        return name
 
     def _variant(self, target: Profile, artifact_format: Format, recipe: Recipe, known: Collection[str]) -> VariantPlan:
         route = self._route(artifact_format)

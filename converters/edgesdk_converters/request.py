@@ -133,6 +133,7 @@ def prepare(request: Request) -> Prepared:
         metric=_metric(request, contract, data.get("evaluation")),
         stop_early=request.stop_early,
         doctor=request.doctor,
+        fail_on_fallback=request.fail_on_fallback,
     )
     plan = build_plan(wanted)
     if any(step.tools == TENSORFLOW_TOOLS for step in plan.steps):

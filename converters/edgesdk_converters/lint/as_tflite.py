@@ -184,9 +184,7 @@ def _reduced(node: Node, move: Move) -> Node:
         axes = list(range(2, rank))
     places = [_axis(axis, rank) for axis in axes or range(rank)]
     keep = bool(node.attributes.get("keepdims", 1))
-    return replace(
-        made, inputs=(made.inputs[0], _ints(made, "axes", places)), attributes={"keep_dims": keep}
-    )
+    return replace(made, inputs=(made.inputs[0], _ints(made, "axes", places)), attributes={"keep_dims": keep})
 
 
 def _window(node: Node) -> dict[str, Any]:
@@ -253,7 +251,9 @@ def _ranked(weights: Tensor, shape: tuple[int, ...]) -> Callable[[], NDArray[Any
 def _image(tensor: Tensor) -> Tensor:
     """Return a sequence (batch, length, channels) as an image of height 1."""
     shape = tensor.shape
-    return replace(tensor, shape=(shape[0], 1, *shape[1:])) if shape is not None and len(shape) == FEATURE_RANK else tensor
+    return (
+        replace(tensor, shape=(shape[0], 1, *shape[1:])) if shape is not None and len(shape) == FEATURE_RANK else tensor
+    )
 
 
 def _flat(tensor: Tensor | None) -> Tensor | None:

@@ -90,9 +90,7 @@ def _of(part: Node, node: Node, finding: Finding) -> Finding:
     """Put a finding about a fused activation on the operator that it is fused into."""
     if part is node:
         return finding
-    return msgspec.structs.replace(
-        finding, op=node.op, found=f"its fused {part.op}: {finding.found}", macs=node.macs
-    )
+    return msgspec.structs.replace(finding, op=node.op, found=f"its fused {part.op}: {finding.found}", macs=node.macs)
 
 
 def _unknown(node: Node, rules: RuleSet) -> Finding:

@@ -40,7 +40,9 @@ def lint(
     if by not in UNITS:
         raise ConfigError("argument-invalid", f"--by expected macs or ops, got {by!r}")
     if fail_on_fallback is not None and not 0 <= fail_on_fallback <= 1:
-        raise ConfigError("argument-invalid", f"--fail-on-fallback expected a share from 0 to 1, got {fail_on_fallback}")
+        raise ConfigError(
+            "argument-invalid", f"--fail-on-fallback expected a share from 0 to 1, got {fail_on_fallback}"
+        )
     profile = load_profile(target)
     report = check(read_model(model, profile, contract=contract), profile)
     if as_json:

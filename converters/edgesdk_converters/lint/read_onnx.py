@@ -222,6 +222,8 @@ def _plain(item: onnx.AttributeProto) -> Any:
         return numpy_helper.to_array(value)
     if item.type in {onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS}:
         return list(value)
-    return [each.decode("utf-8", "replace") if isinstance(each, bytes) else each for each in value] if isinstance(
-        value, list
-    ) else value
+    return (
+        [each.decode("utf-8", "replace") if isinstance(each, bytes) else each for each in value]
+        if isinstance(value, list)
+        else value
+    )

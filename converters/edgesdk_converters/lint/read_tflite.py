@@ -65,7 +65,9 @@ class _Reader:
     def _subgraph(self, subgraph: Any, number: int) -> tuple[list[Tensor], list[Node]]:
         tensors = [self._tensor(tensor) for tensor in subgraph.tensors or []]
         prefix = f"{_text(subgraph.name) or number}/" if number else ""
-        nodes = [self._node(operator, tensors, prefix, index) for index, operator in enumerate(subgraph.operators or [])]
+        nodes = [
+            self._node(operator, tensors, prefix, index) for index, operator in enumerate(subgraph.operators or [])
+        ]
         return tensors, nodes
 
     def _node(self, operator: Any, tensors: list[Tensor], prefix: str, index: int) -> Node:

@@ -86,11 +86,15 @@ class LintReport(msgspec.Struct, frozen=True, kw_only=True):
         share = self.share(by)
         if not self.refused and share <= most:
             return
-        worst = next((each for each in self.findings if each.effect != "slow"), None)
-        words = f": {worst.op} {worst.node}: {worst.found} ({worst.limit})" if worst else ""
-        what = "is refused whole" if self.refused else f"leaves {share:.1%} of its {by} beside the accelerator"
+        wanted = ("refused",) if self.refused else ("refused", "fallback")
+        worst = next((each for each in self.findings if each.effect in wanted), None)
+        where = " ".join(word for word in (worst.op, worst.node) if word) if worst else ""
+        words = f"{where}: {worst.found} (must: {worst.limit})".removeprefix(": ") if worst else ""
         raise TargetError(
             "fallback-share",
-            f"for {self.target} the model {what}; at most {most:.1%} is allowed{words}",
+            f"{self.rules} takes no file like this: {words}"
+            if self.refused
+            else f"for {self.target} {share:.1%} of the {by} would run beside the accelerator, at most {most:.1%} is"
+            f" allowed; first {words}",
             hint=worst.rewrite if worst else None,
         )

@@ -87,6 +87,7 @@ def _variant(judged: Judged, entries: Mapping[str, Entry], entry: VariantEntry) 
         "conversion": {} if isinstance(variant.artifact, Path) else entries[variant.artifact.step].result,
         "compiled": None if judged.compiled is None else judged.compiled.result,
         "placement": None if judged.compiled is None else judged.compiled.result["placement"],
+        "lint": None if variant.lint is None else entries[variant.lint].result,
         "saturation": judged.saturation,
         "layers": judged.layers,
         "latency": None if judged.latency is None else {**judged.latency, "on_target": judged.on_target},

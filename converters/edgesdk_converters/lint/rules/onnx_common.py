@@ -95,7 +95,7 @@ def ceilings(runtime: ProfileRuntime, who: str) -> tuple[GraphRule, ...]:
                 limit=f"the operator set is {lowest}{runtime.max_opset}",
                 check=opset,
                 why=f"The oldest {who} of this target reads no other.",
-                rewrite=f"Export with opset_version={runtime.max_opset} or lower.",
+                rewrite=f"Export with an opset_version of {lowest}{runtime.max_opset}.",
                 effect="refused",
             )
         )

@@ -79,7 +79,12 @@ RULES: tuple[Rule, ...] = (
         _RECIPE,
     ),
     _rule(
-        "rank", f"at most {MAX_RANK} dimensions", rank_above(MAX_RANK), "", _CPU, "Merge dimensions before the operator."
+        "rank",
+        f"at most {MAX_RANK} dimensions",
+        rank_above(MAX_RANK),
+        "",
+        _CPU,
+        "Merge dimensions before the operator.",
     ),
     _rule("dtype", "values are at most 32 bits wide", dtypes("float64", "string"), "", _CPU, "Cast to float32."),
     _rule("gather", "indices are not negative", _negative_index, "Gather", _CPU, "Write indices from the front."),

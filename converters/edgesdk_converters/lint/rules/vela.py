@@ -33,7 +33,13 @@ REWRITES = {
     "TOPK_V2": "Take the best classes in the application.",
     "HARD_SWISH": "Use RELU6.",
 }
-_COMMON = {"format": "tflite", "fused": FUSED, "integer_only": True, "rewrites": REWRITES, "absorb": vela_patterns.absorb}
+_COMMON = {
+    "format": "tflite",
+    "fused": FUSED,
+    "integer_only": True,
+    "rewrites": REWRITES,
+    "absorb": vela_patterns.absorb,
+}
 _BOOLEANS = GraphRule(
     name="bool-boundary",
     limit="no bool enters or leaves the model",

@@ -225,8 +225,12 @@ def _rule(name: str, limit: str, check: object, *ops: str, rewrite: str = "Expor
 _LSTM = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 RULES: tuple[Rule, ...] = (
     _rule("scale", "input scale over output scale is finite", _ratio),
-    _rule("groups", "input channels are a multiple of the kernel's, kernels of the groups", _static(_groups), "CONV_2D"),
-    _rule("multiplier", "output channels are input channels x depth_multiplier", _static(_multiplier), "DEPTHWISE_CONV_2D"),
+    _rule(
+        "groups", "input channels are a multiple of the kernel's, kernels of the groups", _static(_groups), "CONV_2D"
+    ),
+    _rule(
+        "multiplier", "output channels are input channels x depth_multiplier", _static(_multiplier), "DEPTHWISE_CONV_2D"
+    ),
     _rule(
         "same-dtype",
         "input and output have one dtype",
