@@ -27,7 +27,7 @@ def changes(variants: Sequence[Mapping[str, Any]], limit: float | None) -> str:
     if limit:
         drawing.rect(x(-edge), 2, x(-limit) - x(-edge), bottom - 2, "bad", "more than is allowed", ink=0.1)
         drawing.line(x(-limit), 2, x(-limit), bottom, "limit")
-    _axis(drawing, x, bottom, lambda value: f"{100 * value:+g}", "points")
+    _axis(drawing, x, bottom, lambda value: f"{100 * value:+g}" if value else "0", "points")
     drawing.line(x(0), 2, x(0), bottom, "zero")
     for row, (name, found) in enumerate(rows):
         y = 6 + ROW * (row + 0.5)

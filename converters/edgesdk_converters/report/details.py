@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -27,6 +27,50 @@ def artifact_section(report: Plain, variant: Plain) -> str:
     recipe = variant["recipe"]
     title = f"{variant['format']} · {recipe['name']}"
     return f"<section><h2>{escape(title)}</h2><p>{escape(recipe['summary'])}.</p>{''.join(parts)}</section>"
+
+
+def ladder_section(report: Plain) -> str:
+    """Return what the repair ladder tried, where it was climbed."""
+    parts = [_ladder(name, found) for name, found in (report.get("pareto") or {}).items()]
+    if not parts:
+        return ""
+    lead = (
+        "Recipes from the fastest to the gentlest, until one passed; bold: nothing else that was tried is better in "
+        "every respect."
+    )
+    return f"<section><h2>Repair</h2><p>{lead}</p>{''.join(parts)}</section>"
+
+
+def _ladder(name: str, found: Plain) -> str:
+    head = "".join(f"<th{mark}>{title}</th>" for title, mark in _LADDER)
+    rows = "".join(_rung(point, found["front"]) for point in found["points"])
+    return f"<h3>{escape(name)}</h3><div class='scroll'><table><tr>{head}</tr>{rows}</table></div>"
+
+
+_LADDER = (
+    ("recipe", ""),
+    ("judged", " class=n"),
+    ("loss", " class=n"),
+    ("kB", " class=n"),
+    ("x float's speed", " class=n"),
+    ("", ""),
+)
+
+
+def _rung(point: Plain, front: Sequence[str]) -> str:
+    name = escape(point["recipe"])
+    shown = [
+        ("value", "{:.4f}", 1),
+        ("loss", "{:+.4f}", 1),
+        ("size", "{:,.1f}", 1000),
+        ("speedup", "{:.2f}", 1),
+    ]
+    numbers = "".join(
+        f"<td class=n>{'' if point.get(key) is None else words.format(point[key] / unit)}</td>"
+        for key, words, unit in shown
+    )
+    end = "<span class='tag pass'>pass</span>" if point["passed"] else escape(str(point.get("why") or ""))
+    return f"<tr><td>{f'<b>{name}</b>' if point['recipe'] in front else name}</td>{numbers}<td>{end}</td></tr>"
 
 
 def _details(variant: Plain) -> Plain:

@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import Any
 
 from edgesdk_converters.report import charts
-from edgesdk_converters.report.details import artifact_section
+from edgesdk_converters.report.details import artifact_section, ladder_section
 
 PAGE_NAME = "report.html"
 Plain = Mapping[str, Any]
@@ -28,6 +28,7 @@ def render(report: Plain) -> str:
         _cards(report),
         _variants(report),
         *(artifact_section(report, variant) for variant in distinct(report)),
+        ladder_section(report),
         _data(report),
         _origin(report),
         "<footer>Made by <code>edge convert</code>; the same figures as data: <code>report.json</code>.</footer>",
@@ -69,7 +70,8 @@ def _verdict(report: Plain) -> str:
     gate, judged = report["gate"], [each for each in map(verdict_of, report["variants"]) if each is not None]
     passed = sum(each["outcome"] == "pass" for each in judged)
     if gate["on"] and judged:
-        lead = f"Passed: each of the {len(judged)} variants is shown to lose at most {_limit(judged[0])} against float."
+        every = "the one variant" if len(judged) == 1 else f"each of the {len(judged)} variants"
+        lead = f"Passed: {every} is shown to lose at most {_limit(judged[0])} against float."
         worst = max(judged, key=lambda each: each["loss"])
         rate = f"Wrong for at most {worst['alpha']:.0%} of artifacts that lose more."
         more = f"{rate} Nearest to the limit: {worst['reason']}."

@@ -1,0 +1,199 @@
+"""The page of a release: complete, self-contained, and safe with whatever names it is given."""
+
+from __future__ import annotations
+
+import copy
+import re
+from html.parser import HTMLParser
+
+import pytest
+from edgesdk_converters.report import render
+from edgesdk_converters.report.svg import Scale, cut
+
+LABELS = ("walk", "<b>run</b>")
+
+
+def _metrics(right: int) -> dict:
+    classes = [{"label": label, "support": 100, "precision": 0.9, "recall": right / 100, "f1": 0.9} for label in LABELS]
+    return {"n": 200, "classes": classes, "confusion": [[right, 100 - right], [100 - right, right]]}
+
+
+VERDICT = {
+    "outcome": "pass",
+    "reason": "accuracy changes by -0.0100 (95 % interval -0.0150 to +0.0040) on 200 samples",
+    "metric": "accuracy",
+    "loss": 0.01,
+    "unit": 1.0,
+    "max_drop": 0.02,
+    "alpha": 0.01,
+}
+LAYERS = {
+    "compared": True,
+    "samples": 32,
+    "start": "net/dense",
+    "sentence": "the error starts at layer net/dense (MatMul): the signal-to-noise ratio falls from 40 dB to 5 dB",
+    "layers": [
+        {"name": name, "op": "MatMul", "added": 0.0, "figures": {"snr_db": ratio, "max_abs": 0.1}}
+        for name, ratio in (("net/conv", 40.0), ("net/dense", 5.0), ("net/out", 120.0))
+    ],
+}
+VARIANT = {
+    "variant": "linux-arm64-cpu-onnx-int8",
+    "target": "linux-arm64-cpu",
+    "format": "onnx",
+    "recipe": {"name": "int8", "summary": "full int8"},
+    "artifact_size": 30_000,
+    "source_size": 100_000,
+    "runtimes": {"onnxruntime": {"runtime": "onnxruntime 1.32.0"}},
+    "evaluation": {
+        "metric": "accuracy",
+        "value": 0.9,
+        "source_value": 0.91,
+        "difference": -0.01,
+        "interval": [-0.015, 0.004],
+        "samples": 200,
+        "runtime": "onnxruntime 1.32.0",
+        "on_target": False,
+        "details": {
+            "artifact": _metrics(90),
+            "source": _metrics(91),
+            "agreement": 0.98,
+            "averages": {"f1": {"artifact": 0.9, "source": 0.91}},
+            "parity": {"probabilities": {"max_abs": 0.1, "rmse": 0.01, "snr_db": 33.0, "cosine": 0.99}},
+            "gate": {"verdicts": {"onnxruntime": VERDICT}},
+        },
+    },
+    "layers": LAYERS,
+    "latency": {
+        "timed": True,
+        "speedup": 1.7,
+        "interval": [1.6, 1.8],
+        "source_ms": 0.2,
+        "artifact_ms": 0.117,
+        "machine": {"architecture": "x86_64", "processor": "Fast & Co"},
+        "on_target": False,
+    },
+    "conversion": {"ranges": {"net/conv": [-1.0, 4.0], "net/dense": [0.0, 1000.0]}},
+    "placement": {
+        "accelerator": 12,
+        "cpu": 1,
+        "macs_share": 0.97,
+        "fallback": [{"name": "net/odd", "op": "Erf", "why": "not supported"}],
+    },
+    "saturation": None,
+}
+REPORT = {
+    "model": "gait",
+    "release": "1.2.0",
+    "built_at": "2026-01-02T03:04:05Z",
+    "contract": {"task": "classification"},
+    "gate": {"on": True, "max_drop": 0.02, "reason": None},
+    "doctor": {"on": True, "reason": None, "diagnosis": {"checks": 16, "findings": []}},
+    "sources": [{"file": "gait.onnx", "format": "onnx", "sha256": "a" * 64, "size": 100_000}],
+    "data": {"evaluation": {"file": "e.npz", "sha256": "b" * 64, "samples": 200}},
+    "weak_truth": True,
+    "lineage": {"code_commit": None, "tools": {"numpy": "1.26.4"}},
+    "steps": [{"name": "quantize onnx int8", "cached": False, "seconds": 1.5}],
+    "variants": [VARIANT, {**VARIANT, "variant": "linux-x86_64-cpu-onnx-int8", "target": "linux-x86_64-cpu"}],
+}
+
+
+class _Page(HTMLParser):
+    """Checks that tags pair, and keeps what the page shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.words: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in {"meta", "br"}:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        del tag, attrs
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def read(report: dict) -> tuple[str, str]:
+    """Render, check that tags pair; return the page and its words."""
+    page = render(report)
+    parser = _Page()
+    parser.feed(page)
+    assert parser.open == []
+    return page, " ".join(parser.words)
+
+
+def test_the_page_needs_nothing_from_elsewhere():
+    """No script, no link, no address of any server: it can be mailed, archived and opened offline."""
+    page, _words = read(REPORT)
+    assert not re.search(r"<script|<link|<img|https?:|url\(|@import", page)
+
+
+def test_the_verdict_comes_first_and_everything_is_there():
+    """Verdict, figures, classes, layers with the broken one named, placement, ranges, speed and lineage."""
+    _page, words = read(REPORT)
+    assert words.index("Passed: each of the 2 variants is shown to lose at most 2 points") < words.index("Variants")
+    for expected in (
+        "-1.00 pt (-1.50 to +0.40)",
+        "judged on this machine, not on the target",
+        "The error starts at layer net/dense (MatMul)",
+        "starts here",
+        "12 operators on the accelerator, 97.0% of the multiplications; 1 on the CPU.",
+        "Fast & Co",
+        "0.200 → 0.117 ms",
+        "Few truth examples",
+        "not under version control",
+    ):
+        assert expected in words
+
+
+def test_names_cannot_break_the_page():
+    """A label with markup is shown as it is."""
+    page, words = read(REPORT)
+    assert "<b>run</b>" not in page
+    assert "<b>run</b>" in words
+
+
+def test_one_artifact_has_one_section():
+    """Two targets that share an artifact do not repeat its plots."""
+    page, _words = read(REPORT)
+    assert page.count("<h3>Confusion</h3>") == 1
+
+
+@pytest.mark.parametrize("missing", ["evaluation", "layers", "latency", "conversion", "placement"])
+def test_what_was_not_measured_is_left_out(missing):
+    """A page is made of whatever there is."""
+    report = copy.deepcopy(REPORT)
+    for variant in report["variants"]:
+        variant[missing] = None
+    read(report)
+
+
+def test_a_release_without_the_gate_says_so_first():
+    """The reason that was given stands where the verdict would."""
+    _page, words = read({**REPORT, "gate": {"on": False, "max_drop": 0.02, "reason": "a drill"}})
+    assert "Packed without the gate: a drill" in words
+
+
+def test_what_the_repair_ladder_tried_is_shown():
+    """The points of the ladder, those that nothing beats in bold."""
+    point = {"recipe": "int8", "value": 0.8, "loss": 0.1, "size": 3000, "speedup": None, "passed": False, "why": "loss"}
+    ladder = {"v": {"points": [point, {**point, "recipe": "int8-wide", "passed": True}], "front": ["int8-wide"]}}
+    page, _words = read({**REPORT, "pareto": ladder})
+    assert "<b>int8-wide</b>" in page
+    assert "<h2>Repair</h2>" in page
+
+
+def test_ticks_are_round_and_within():
+    """Axis values are few, round and inside; a range of nothing has one."""
+    assert Scale(0, 1, 0, 100).ticks() == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert Scale(-0.03, 0.03, 0, 100).ticks() == [-0.02, 0.0, 0.02]
+    assert Scale(2, 2, 0, 100).ticks() == [2]
+    assert (Scale(0, 1, 10, 20)(2), Scale(0, 1, 10, 20)(-1)) == (20, 10)
+    assert cut("a/very/long/name", 8) == "…ng/name"
