@@ -22,6 +22,8 @@ import msgspec
 import numpy as np
 from edgesdk_converters import Request, convert
 from edgesdk_converters.data import open_data
+from edgesdk_converters.lint.check import check
+from edgesdk_converters.lint.graph import read_graph
 from edgesdk_converters.request import read_contract
 
 from convert import measured, peers, zoo
@@ -30,6 +32,7 @@ from convert.peers import Peer
 from convert.zoo import Case
 from edgesdk.bundle.archive import open_bundle
 from edgesdk.errors import EdgeError
+from edgesdk.targets.profiles import load_profile
 
 HERE = f"linux-{platform.machine()}-cpu"
 RECIPE = {"jetson-orin-gpu": "int8-tensorrt", "qualcomm-htp": "int8-qnn"}
@@ -132,6 +135,9 @@ class _Place:
         made = {tool: self._make(tool, model, source) for tool in tools}
         answers = measured.outputs(reference.artifact, self._folder, self._scratch / "answers")
         rows = {tool: {**each.row, **self._judge(tool, each, answers)} for tool, each in made.items()}
+        for tool, each in made.items():
+            if each.artifact and not each.row.get("placement"):
+                rows[tool]["placement"] = self._lint(each.artifact)
         for row in rows.values():
             row["float_bytes"] = reference.artifact.stat().st_size
             if row.get("bytes"):
@@ -204,8 +210,8 @@ class _Place:
             "status": "made",
             "bytes": artifact.stat().st_size,
             "recipe": variant["recipe"]["name"],
-            "placement": made.report.get("placement") or variant.get("placement"),
-            "repair": made.report.get("repair") or variant.get("repair"),
+            "placement": variant.get("placement"),
+            "pareto": made.report.get("pareto"),
             "report": evaluation,
         }
         return Made(artifact=artifact, row=row)
@@ -220,6 +226,18 @@ class _Place:
                 return {**_from_report(made.row["report"]), "judged": "by the release's report"}
             return {"status": "broken", "code": error.code, "words": str(error)}
         return {**self._compare(reference, found).plain(), "judged": "here"}
+
+    def _lint(self, artifact: Path) -> Row | None:
+        """Return where the target's rules say that the operators run; None for a CPU, or where there are no rules."""
+        if self._target.endswith("-cpu"):
+            return None
+        try:
+            found = check(read_graph(artifact), load_profile(self._target))
+        except EdgeError:
+            return None
+        share = 1 - found.macs_off / found.macs if found.macs else None
+        on = found.ops - found.ops_off
+        return {"accelerator": on, "cpu": found.ops_off, "macs_share": share, "refused": found.refused, "by": "lint"}
 
     def _compare(self, reference: dict[str, Any], found: dict[str, Any]) -> Compared:
         contract = read_contract(self._folder / "contract.toml")

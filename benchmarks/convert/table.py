@@ -40,6 +40,8 @@ def broken(row: Row) -> str:
         return str(row["status"])
     if row.get("broken_rows"):
         return f"NaN or infinity on {row['broken_rows']} samples"
+    if (row.get("placement") or {}).get("refused"):
+        return "the target refuses it"
     return "loses more than a point" if "interval" in row and row["interval"][1] < -POINT else ""
 
 
@@ -80,7 +82,8 @@ def placement(row: Row) -> str:
         return "CPU" if row["target"].endswith("-cpu") else "not told"
     total = placed["accelerator"] + placed["cpu"]
     share = placed.get("macs_share")
-    return f"{placed['accelerator']} of {total} operators" + (f", {share:.1%} of MACs" if share is not None else "")
+    macs = f", {share:.1%} of MACs" if share is not None else ""
+    return f"{placed['accelerator']} of {total} operators{macs}{' (lint)' if placed.get('by') == 'lint' else ''}"
 
 
 def _short(row: Row) -> str:
