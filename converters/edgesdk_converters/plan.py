@@ -187,7 +187,7 @@ class _Builder:
         name = f"{target.name}-{recipe.name}"
         changes: dict[str, Any] = {"name": name, "recipe": recipe, "backend": backend, "saturation": None}
         changes["lint"] = self._lint(target, recipe, portable.artifact, final=backend.compile is None)
-        if backend.compile is None:
+        if not backend.compiles(target):
             return replace(portable, **changes)
         job = (backend, target, recipe)
         step = compile_step(job, portable.artifact, data, self._contract)
@@ -196,7 +196,10 @@ class _Builder:
         changes |= {"compile_step": step.name, "compiled": compiled, "latency": None}
         if backend.measure is not None:
             asked = portable.artifact if backend.judged == "simulator" else compiled
-            measure = measure_step(job, asked, data, self._contract)
+            reference = Ref(step=portable.source_measure, file=OUTPUTS)
+            early = self._wanted.stop_early and "evaluation" in data
+            instalments = {"source": reference, "gate": self._gate} if early else None
+            measure = measure_step(job, asked, data, self._contract, instalments)
             self._add(measure)
             judged = {backend.name: self._judge(measure.name, portable.source_measure)} if "evaluation" in data else {}
             changes |= {"measures": {backend.name: measure.name}, "judgements": judged}

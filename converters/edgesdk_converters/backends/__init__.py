@@ -16,6 +16,8 @@ Judged = Literal["source", "simulator", "artifact"]
 simulator of the chip; or the compiled artifact itself, run by the vendor's own runtime."""
 
 TORCH = "2.13.0"
+PARSER = "parser"
+TENSORRT_RTX = "1.7.1.116"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +32,11 @@ class Backend:
         suffix: What the compiled file's name ends with.
         runtime: What runs the compiled file on the target.
         judged: What answers when a variant is judged.
-        environment: Where the tool is; None: it needs none.
-        compile: Child action ``module:function`` that writes ``model`` + suffix; None: the portable file is shipped.
+        environment: Where the tool is.
+        compile: Child action ``module:function`` that writes ``model`` + suffix.
         measure: Child action that runs what it compiled; None: the portable file is run in its own runtime.
         quantizes: Whether the tool itself quantizes, from the float file and the calibration data.
+        variables: Environment variables that the tool gets.
     """
 
     name: CompilerName
@@ -43,15 +46,20 @@ class Backend:
     suffix: str
     runtime: RuntimeName
     judged: Judged
-    environment: Environment | None
-    compile: str | None
+    environment: Environment
+    compile: str
     measure: str | None = None
     quantizes: bool = False
+    variables: tuple[tuple[str, str], ...] = ()
 
     @property
     def file(self) -> str:
         """Name of the compiled file."""
         return f"model{self.suffix}"
+
+    def compiles(self, target: Profile) -> bool:
+        """Say whether a step makes the artifact; TensorRT's is the portable file, unless a parser is to be asked."""
+        return self.name != "tensorrt" or PARSER in self.params(target)
 
     def params(self, target: Profile) -> dict[str, Any]:
         """Return the compiler's options for a target, as plain JSON."""
@@ -144,8 +152,12 @@ BACKENDS: dict[str, Backend] = {
             suffix=".onnx",
             runtime="onnxruntime",
             judged="source",
-            environment=None,
-            compile=None,
+            environment=Environment(
+                "tensorrt-rtx",
+                packages=tuple(f"tensorrt-rtx-cu12{part}=={TENSORRT_RTX}" for part in ("", "-bindings", "-libs")),
+                no_deps=True,
+            ),
+            compile=f"{_HERE}.tensorrt:compile_model",
         ),
         Backend(
             name="rknn",
@@ -187,6 +199,8 @@ BACKENDS: dict[str, Backend] = {
             compile=f"{_HERE}.rknn:compile_model",
             measure=f"{_HERE}.rknn:measure",
             quantizes=True,
+            # It writes memory that it never wrote to; filled by the allocator, the same input gives the same bytes.
+            variables=(("MALLOC_PERTURB_", "165"),),
         ),
     )
 }

@@ -12,7 +12,7 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -96,13 +96,16 @@ class _Reader:
 
 
 @contextlib.contextmanager
-def converse(python: Path, arguments: Sequence[str], *, cwd: Path, timeout_s: float) -> Iterator[Conversation]:
+def converse(
+    python: Path, arguments: Sequence[str], *, cwd: Path, timeout_s: float, extra: Mapping[str, str] | None = None
+) -> Iterator[Conversation]:
     """Start ``python ARGUMENTS…`` and talk with it; nothing of it is left afterwards."""
     log = cwd / "conversation.log"
     with log.open("wb") as chatter:
         child = start_tool(
             [str(python), *arguments],
             cwd=cwd,
+            extra=extra,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=chatter,

@@ -53,13 +53,19 @@ def compile_with(backend: Backend, request: dict[str, Any], *, work: Path, call:
     Raises:
         ReleaseError: ``tool-crashed``, ``tool-timeout`` or ``tool-did-nothing``.
     """
-    assert backend.environment is not None
     python = ensure(backend.environment)
     made = call.out / backend.file
     (work / REQUEST).write_text(json.dumps({**request, "compiled": str(made)}))
     arguments = [str(TOOLS / f"{backend.name}_tool.py"), "compile", REQUEST, ANSWER]
     expected = [work / ANSWER, made]
-    ran = run_tool(python, arguments, cwd=work, timeout_s=call.tool_timeout_s, expect=expected)
+    ran = run_tool(
+        python,
+        arguments,
+        cwd=work,
+        timeout_s=call.tool_timeout_s,
+        environment=dict(backend.variables),
+        expect=expected,
+    )
     return json.loads((work / ANSWER).read_bytes()), ran.stdout + ran.stderr
 
 
@@ -75,7 +81,6 @@ def measure_with(backend: Backend, served: Callable[[Path], Served], call: Call)
         ReleaseError: ``tool-crashed`` or ``tool-timeout``.
         ConfigError: ``contract-mismatch``.
     """
-    assert backend.environment is not None
     python = ensure(backend.environment)
     contract = msgspec.convert(call.params["contract"], Contract)
     sets = {name: path for name, path in call.inputs.items() if name not in NOT_DATA}
@@ -85,7 +90,8 @@ def measure_with(backend: Backend, served: Callable[[Path], Served], call: Call)
         asked = served(work)
         (work / REQUEST).write_text(json.dumps(asked.request))
         arguments = [str(TOOLS / f"{backend.name}_tool.py"), "serve", REQUEST, ANSWER]
-        with converse(python, arguments, cwd=work, timeout_s=call.tool_timeout_s) as conversation:
+        talk = converse(python, arguments, cwd=work, timeout_s=call.tool_timeout_s, extra=dict(backend.variables))
+        with talk as conversation:
             conversation.ready()
             said = json.loads((work / ANSWER).read_bytes())
             inputs, outputs = (getattr(asked, name) or raw_tensors(said[name]) for name in ("inputs", "outputs"))
@@ -121,7 +127,7 @@ class Caller:
             for (each, code), array in zip(self._outputs, answers, strict=True)
         }
         end = perf_counter()
-        return outputs, Timings((ready - begin) * 1e3, (done - ready) * 1e3, (end - done) * 1e3, (end - begin) * 1e3)
+        return outputs, Timings((ready - begin) * 1e3, (done - ready) * 1e3, (end - done) * 1e3)
 
     def _checked(self, name: str, sample: dict[str, NDArray[Any]], symbols: dict[str, int]) -> NDArray[Any]:
         spec: TensorSpec = self._specs[name]

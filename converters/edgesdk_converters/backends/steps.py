@@ -53,7 +53,6 @@ def _flavour(backend: Backend, recipe: Recipe) -> Recipe:
 def compile_step(job: Job, artifact: Path | Ref, data: Mapping[str, Path], contract: Any) -> Step:
     """Return the step that compiles the portable `artifact` for a target."""
     backend, target, recipe = job
-    assert backend.compile is not None
     params = {**_params(backend, target, recipe, contract), "target": target.name}
     params["memory"] = msgspec.to_builtins(target.memory)
     return Step(
@@ -65,16 +64,31 @@ def compile_step(job: Job, artifact: Path | Ref, data: Mapping[str, Path], contr
     )
 
 
-def measure_step(job: Job, artifact: Path | Ref, data: Mapping[str, Path], contract: Any) -> Step:
-    """Return the step that runs the samples in the vendor's own runtime or simulator."""
+def measure_step(
+    job: Job, artifact: Path | Ref, data: Mapping[str, Path], contract: Any, instalments: Mapping[str, Any] | None
+) -> Step:
+    """Return the step that runs the samples in the vendor's own runtime or simulator.
+
+    Args:
+        job: What compiles, for what, and how.
+        artifact: What is run.
+        data: Data files by what they are for.
+        contract: The contract as plain data.
+        instalments: ``source`` (what the float source answered) and ``gate``, if the evaluation data is run only
+            until the gate is decided.
+    """
     backend, target, recipe = job
     assert backend.measure is not None
-    judged = {name: path for name, path in data.items() if name != CALIBRATION}
+    judged: dict[str, Path | Ref] = {name: path for name, path in data.items() if name != CALIBRATION}
+    params = _params(backend, target, recipe, contract)
+    if instalments is not None:
+        judged["source"] = instalments["source"]
+        params["gate"] = instalments["gate"]
     return Step(
         name=f"run {recipe.name} for {target.name} in {backend.name}",
         action=backend.measure,
         inputs={"artifact": artifact, **judged, **_calibration(backend, recipe, data)},
-        params=_params(backend, target, recipe, contract),
+        params=params,
         environment=backend.environment,
     )
 

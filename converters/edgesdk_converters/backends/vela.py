@@ -49,7 +49,6 @@ def compile_model(call: Call) -> dict[str, Any]:
         TargetError: ``memory-too-small`` if it needs more memory than the target has.
     """
     backend = BACKENDS["vela"]
-    assert backend.environment is not None
     python = ensure(backend.environment)
     options = call.params["options"]
     with tempfile.TemporaryDirectory(dir=call.out.parent) as folder:
