@@ -24,7 +24,9 @@ from edgesdk_converters import Request, convert
 from edgesdk_converters.data import open_data
 from edgesdk_converters.lint.check import check
 from edgesdk_converters.lint.graph import read_graph
+from edgesdk_converters.pipeline import SilentPlan
 from edgesdk_converters.request import read_contract
+from edgesdk_converters.steps import Step
 
 from convert import measured, peers, zoo
 from convert.figures import Compared, compare, median_ratio
@@ -39,6 +41,7 @@ RECIPE = {"jetson-orin-gpu": "int8-tensorrt", "qualcomm-htp": "int8-qnn"}
 """Where it is not ``int8``."""
 MAX_DROP = 0.01
 """What our gate is given: one point."""
+SLOW_S = 20.0
 TOOLS = ("onnxruntime", "litert-quantizer", "ai-edge-litert")
 OURS, FLOAT, MADE = "edgesdk", "float", "made.json"
 Row = dict[str, Any]
@@ -78,6 +81,18 @@ class Made:
 
     artifact: Path | None
     row: Row
+
+
+class _Told(SilentPlan):
+    """Says each step of ours that took its time."""
+
+    def __init__(self, say: Any) -> None:
+        self._say = say
+
+    def end(self, step: Step, *, cached: bool, seconds: float) -> None:
+        """Say it."""
+        if not cached and seconds > SLOW_S:
+            self._say(f"  {step.name}: {seconds:.0f} s")
 
 
 class Bench:
@@ -194,6 +209,7 @@ class _Place:
                 formats=[self._format],
                 recipes=[recipe],
                 cache_dir=self._bench.cache / "steps",
+                observer=_Told(self._bench.say),
                 **data,
                 **words,
             )
