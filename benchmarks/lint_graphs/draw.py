@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+
 from lint_graphs.build import Builder
 
 T = TypeVar("T")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+
 from lint_graphs.draw import ORDINARY, Draw, same
 from lint_graphs.products import SAME
 
-MOVED = ORDINARY + ("int32", "int32", "float32", "int64", "bool")
+MOVED = (*ORDINARY, "int32", "int32", "float32", "int64", "bool")
 
 
 def _pair(draw: Draw, given: Sequence[int], result: Sequence[int], dtype: str) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from lint_graphs.draw import ANY, ORDINARY, Draw, same, valid
 
 SAME, VALID = 0, 1
@@ -67,7 +68,7 @@ def _out(size: int, kernel: int, stride: int, dilation: int, padding: int) -> in
 
 
 def conv_2d(draw: Draw) -> bytes:
-    dtype = draw.dtype(ORDINARY + ("float32", "int32"))
+    dtype = draw.dtype((*ORDINARY, "float32", "int32"))
     height, width = draw.one([1, 1, 3, 3, 5, 7, 11, 64]), draw.one([1, 3, 3, 3, 5, 9, 70])
     dilations = (1, 1, 1, 1, 2, 3, 4) if height * width < 60 else (1,)
     ih, sh, dh, padding = _window(draw, height, dilations=dilations)
@@ -95,7 +96,7 @@ def conv_2d(draw: Draw) -> bytes:
 
 
 def depthwise_conv_2d(draw: Draw) -> bytes:
-    dtype = draw.dtype(ORDINARY + ("float32",))
+    dtype = draw.dtype((*ORDINARY, "float32"))
     height, width = draw.one([1, 3, 3, 5, 9]), draw.one([1, 3, 3, 5, 9])
     ih, sh, dh, padding = _window(draw, height, dilations=(1, 1, 1, 2, 3))
     iw, sw, dw, _ = _window(draw, width, dilations=(1, 1, 1, 2, 3))
@@ -142,7 +143,7 @@ def transpose_conv(draw: Draw) -> bytes:
 
 
 def fully_connected(draw: Draw) -> bytes:
-    dtype = draw.dtype(ORDINARY + ("float32", "int32"))
+    dtype = draw.dtype((*ORDINARY, "float32", "int32"))
     depth, channels = draw.int(1, 64), draw.int(1, 32)
     big = draw.chance(0.08)
     if big:
@@ -164,7 +165,7 @@ def fully_connected(draw: Draw) -> bytes:
 
 
 def batch_matmul(draw: Draw) -> bytes:
-    dtype = draw.dtype(ORDINARY + ("float32", "int32"))
+    dtype = draw.dtype((*ORDINARY, "float32", "int32"))
     m, k, n = draw.int(1, 20), draw.int(1, 20), draw.int(1, 20)
     if draw.chance(0.08):
         m, k, n = 1, draw.one([65535, 65536, 65537]), 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+
 from lint_graphs.draw import ANY, ORDINARY, Draw
 
 UNARY = (
@@ -53,7 +54,7 @@ def arithmetic(draw: Draw) -> bytes:
     a = draw.input(left, dtype, **words)
     second = dtype if not draw.chance(0.03) else draw.dtype(ORDINARY)
     b = draw.input(right, second, **words) if draw.chance(0.7) else draw.constant(right, second, **words)
-    out = dtype if not draw.chance(0.08) else draw.dtype(ORDINARY + ("int32",))
+    out = dtype if not draw.chance(0.08) else draw.dtype((*ORDINARY, "int32"))
     result = list(np.broadcast_shapes(tuple(left), tuple(right)))
     if draw.chance(0.02):
         result[-1] += 1
@@ -115,7 +116,7 @@ def reduce(draw: Draw) -> bytes:
             [(1, 64, 64, 4), (1, 4096, 1, 2), (1, 4097, 1, 2), (1, 2, 4098, 2), (1, 1, 2, 5000), (4, 4099)]
         )
     rank = len(shape)
-    axes = sorted(set(int(axis) for axis in draw.rng.integers(0, rank, draw.int(1, min(3, rank)))))
+    axes = sorted({int(axis) for axis in draw.rng.integers(0, rank, draw.int(1, min(3, rank)))})
     if draw.chance(0.4) and rank == 4:
         axes = [1, 2]
     keep = draw.chance(0.5)
@@ -156,7 +157,7 @@ def requantize(draw: Draw) -> bytes:
     shape = draw.shape()
     given = draw.dtype(ANY if op == "QUANTIZE" else ORDINARY)
     x = draw.input(shape, given)
-    y = draw.output(shape, draw.dtype(ORDINARY + ("int32",)) if op == "QUANTIZE" else "float32")
+    y = draw.output(shape, draw.dtype((*ORDINARY, "int32")) if op == "QUANTIZE" else "float32")
     draw.build.op(op, [x], [y])
     return draw.finish([y])
 

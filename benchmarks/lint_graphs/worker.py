@@ -8,10 +8,11 @@ import io
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 
-def compile_one(main, source, out, accelerator):
+def compile_one(main: Callable[[list[str]], object], source: Path, out: Path, accelerator: str) -> dict[str, object]:
     words = io.StringIO()
     started = time.monotonic()
     try:
@@ -31,7 +32,7 @@ def compile_one(main, source, out, accelerator):
     }
 
 
-def main():
+def main() -> None:
     folder, out, accelerator, log = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
     from ethosu.vela.vela import main as vela  # noqa: PLC0415 - only in Vela's environment
 

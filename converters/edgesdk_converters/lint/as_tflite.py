@@ -267,7 +267,7 @@ def _pool(node: Node, move: Move) -> Node:
     return replace(made, inputs=(_flat(made.inputs[0]),), outputs=tuple(map(_image, made.outputs[:1])))
 
 
-def _product(node: Node, move: Move) -> Node:
+def _product(node: Node, _move: Move) -> Node:
     weights = node.input(1)
     if weights is None or not weights.constant or len(weights.dims) != 2:  # noqa: PLR2004
         return _plain(node, lambda tensor: tensor, "BATCH_MATMUL")
@@ -314,7 +314,7 @@ def _resize(node: Node, move: Move) -> Node:
     return replace(made, inputs=(made.inputs[0], _ints(made, "size", list(made.outputs[0].dims[1:3]))))
 
 
-def _transpose(node: Node, move: Move) -> Node:
+def _transpose(node: Node, _move: Move) -> Node:
     # Both sides are given as ONNX has them: which of a chain of transposes a converter removes is not told.
     made = _plain(node, lambda tensor: tensor, "TRANSPOSE")
     given = node.input(0)

@@ -31,7 +31,7 @@ def as_target_sees(graph: Graph, rules: RuleSet) -> Graph:
 
 
 def _is_float(graph: Graph) -> bool:
-    """Say whether a graph computes in float32 throughout: weights that are stored narrower cannot be quantized again."""
+    """Say whether a graph is float32 throughout: weights that are stored narrower cannot be quantized again."""
     tensors = list(graph.tensors())
     narrow = any(tensor.dtype in {"int4", "float16"} or tensor.quantization is not None for tensor in tensors)
     return not narrow and any(tensor.dtype == "float32" for tensor in tensors)

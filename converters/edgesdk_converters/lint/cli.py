@@ -26,9 +26,9 @@ def lint(
 ) -> None:
     """Lint a model for a target in about a second, before anything is converted.
 
-    Every operator that will not run on the accelerator is named, with the constraint that it breaks and the rewrite that
-    cures it. A float model for an integer-only target is linted as it will be after quantization. Exit 6 if the target
-    will take no such file, or too much of it is off the accelerator.
+    Every operator that will not run on the accelerator is named, with the constraint that it breaks and the rewrite
+    that cures it. A float model for an integer-only target is linted as it will be after quantization. Exit 6 if the
+    target will take no such file, or too much of it is off the accelerator.
     """
     import msgspec  # noqa: PLC0415 - `edge --help` stays quick
 

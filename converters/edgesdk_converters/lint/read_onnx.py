@@ -37,12 +37,13 @@ def read_onnx(path: Path) -> Graph:
     """
     try:
         model = onnx.load(path, load_external_data=False)
-        if not model.graph.node and not model.graph.output:
-            raise ValueError("it holds no graph")
-        return _graph(_inferred(model), path.parent)
+        found = _graph(_inferred(model), path.parent)
     except Exception as error:
         # Protobuf, onnx.checker and numpy raise what they like about damaged bytes.
         raise ConfigError("model-format", f"{path} is no whole ONNX file: {error}") from error
+    if not found.nodes and not found.outputs:
+        raise ConfigError("model-format", f"{path} is no ONNX file: it holds no graph")
+    return found
 
 
 def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:

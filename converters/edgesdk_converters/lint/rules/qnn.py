@@ -55,7 +55,7 @@ def _nms(node: Node) -> str | None:
     return next((found for at in (2, 3, 4) if (found := constant_input(at, f"input {at}")(node)) is not None), None)
 
 
-def _rule(name: str, limit: str, check: object, ops: str, why: str, rewrite: str) -> Rule:
+def _rule(name: str, limit: str, check: object, ops: str, why: str, rewrite: str) -> Rule:  # noqa: PLR0917 - a row
     return Rule(name=name, limit=limit, check=check, ops=words(ops), why=why, rewrite=rewrite)  # type: ignore[arg-type] # checks of one shape
 
 

@@ -8,13 +8,14 @@ from edgesdk_converters.lint.rules.rule import Rule, RuleSet, words
 
 MAX_RANK = 4
 OPS = words(
-    "Add And ArgMax ArgMin AveragePool BatchNormalization Cast Clip Concat Constant ConstantOfShape Conv ConvTranspose",
-    "Cos DepthToSpace DequantizeLinear Div Dropout Elu Equal Erf Exp Expand EyeLike Flatten Floor Gather GatherElements",
-    "Gemm GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual GRU HardSigmoid HardSwish Identity If",
-    "InstanceNormalization LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax LpNormalization LRN LSTM MatMul",
-    "Max MaxPool MaxRoiPool MeanVarianceNormalization Min Mish Mod Mul Pad Pow PRelu QuantizeLinear ReduceMax",
-    "ReduceMean ReduceMin ReduceSum Relu Reshape Resize ReverseSequence RoiAlign ScatterND Shape Sigmoid Sin Size Slice",
-    "Softmax Softplus SpaceToDepth Split Sqrt Squeeze Sub Tanh Tile Transpose Unsqueeze Where",
+    "Add And ArgMax ArgMin AveragePool BatchNormalization Cast Clip Concat Constant ConstantOfShape Conv",
+    "ConvTranspose Cos DepthToSpace DequantizeLinear Div Dropout Elu Equal Erf Exp Expand EyeLike Flatten Floor",
+    "Gather GatherElements Gemm GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual GRU HardSigmoid HardSwish",
+    "Identity If InstanceNormalization LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax",
+    "LpNormalization LRN LSTM MatMul Max MaxPool MaxRoiPool MeanVarianceNormalization Min Mish Mod Mul Pad Pow",
+    "PRelu QuantizeLinear ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Resize ReverseSequence RoiAlign",
+    "ScatterND Shape Sigmoid Sin Size Slice Softmax Softplus SpaceToDepth Split Sqrt Squeeze Sub Tanh Tile",
+    "Transpose Unsqueeze Where",
 )
 BATCH_ONE = words("GRU LogSoftmax RoiAlign Slice Softmax Tile")
 

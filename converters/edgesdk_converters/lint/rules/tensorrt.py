@@ -73,7 +73,7 @@ def _wide_input(graph: Graph) -> Iterator[tuple[Node | None, str]]:
             yield None, f"the input {tensor.name} is {tensor.dtype}"
 
 
-def _rule(
+def _rule(  # noqa: PLR0917 - a row
     name: str, limit: str, check: object, ops: frozenset[str], why: str, rewrite: str, effect: Effect = "refused"
 ) -> Rule:
     return Rule(name=name, limit=limit, check=check, ops=ops, why=why, rewrite=rewrite, effect=effect)  # type: ignore[arg-type] # checks of one shape

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgesdk_converters.lint.graph import Node, Tensor, listed
 from edgesdk_converters.lint.rules.rule import Rule, words
-from edgesdk_converters.lint.rules.vela_roles import features, padded, role, roles, seen
+from edgesdk_converters.lint.rules.vela_roles import padded, role, roles, seen
 
 CONVOLUTIONS = words("CONV_2D DEPTHWISE_CONV_2D TRANSPOSE_CONV")
 FILTERED = CONVOLUTIONS | {"FULLY_CONNECTED"}

@@ -134,7 +134,18 @@ def _operands(node: Node) -> str | None:
     return None if left is None or right is None or left.dtype == right.dtype else f"{left.dtype} and {right.dtype}"
 
 
-def _rule(name: str, limit: str, check: object, ops: frozenset[str], rewrite: str, but: frozenset[str]) -> Rule:
+def _prelu(node: Node) -> str | None:
+    given, slope = role(node, "feature"), role(node, "parameter")
+    if given is None or given.dtype != "uint8" or slope is None or slope.values is None or slope.quantization is None:
+        return None
+    values, scale, point = slope.values, slope.quantization.scales[0], slope.quantization.zero_points[0]
+    largest = scale * (int(values.max()) - point)
+    return f"uint8, slopes up to {largest:.2f}" if values.min() != values.max() and largest <= 1 else None
+
+
+def _rule(  # noqa: PLR0917 - a row
+    name: str, limit: str, check: object, ops: frozenset[str], rewrite: str, but: frozenset[str]
+) -> Rule:
     return Rule(
         name=f"builds-{name}",
         limit=limit,
@@ -164,6 +175,7 @@ ALWAYS: tuple[Rule, ...] = (
     _one("fc-weights", "weights are (out, in)", _fc_weights, "FULLY_CONNECTED", "Reshape the weights to (out, in)."),
 )
 _BOTH: tuple[Rule, ...] = (
+    _one("prelu", "PRELU of different slopes up to 1 takes int8", _prelu, "PRELU", _INT8),
     _one("lstm-cells", "an LSTM has two cells or more", _one_cell, "UNIDIRECTIONAL_SEQUENCE_LSTM", "Use more cells."),
     _one(
         "mean-rank",
@@ -213,7 +225,7 @@ U85: tuple[Rule, ...] = (
     _rule("int64", "int64 is moved or compared only", _widest, frozenset(), "Use int32 or int8.", MOVES),
     _rule("int32", "inputs and outputs are at most 16 bits wide", _wide, NOT_WIDE, _INT8, frozenset()),
     _one("quantize", "what is quantized is at most 16 bits wide", _quantize_wide, "QUANTIZE", _INT8),
-    _one("bool", "the input is no bool", _bool, "RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR TANH", _INT8),
+    _one("bool", "the input is no bool", _bool, "RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR SOFTMAX SUM TANH", _INT8),
     _one("select-unsigned", "values are not uint8", _select_unsigned, "SELECT SELECT_V2", "Use int8."),
     _one("div-operands", "both inputs have one dtype", _operands, "DIV", "Quantize both sides alike."),
 )

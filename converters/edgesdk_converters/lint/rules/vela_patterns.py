@@ -1,4 +1,4 @@
-"""Operators that Vela takes together before it judges: a convolution between SPACE_TO_BATCH_ND and BATCH_TO_SPACE_ND."""
+"""What Vela looks at beyond single operators: a convolution between block operators, booleans at the model's edge."""
 
 from __future__ import annotations
 

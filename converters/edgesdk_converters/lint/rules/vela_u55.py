@@ -155,12 +155,17 @@ def _resize(node: Node) -> str | None:
     given = role(node, "feature")
     if given is None:
         return None
-    (ih, iw), (oh, ow) = padded(given.dims)[-3:-1], padded(node.outputs[0].dims)[-3:-1]
+    before, after = padded(given.dims)[-3:-1], padded(node.outputs[0].dims)[-3:-1]
     half = node.op == "RESIZE_BILINEAR" and bool(node.attributes.get("half_pixel_centers"))
-    if ih == iw == 1:
+    if before == (1, 1):
         return None
-    if (ih, iw) == (oh, ow):
+    if before == after:
         return "nothing is scaled, with half pixel centres" if half else None
+    return _scaling(node, before, after, half=half)
+
+
+def _scaling(node: Node, before: tuple[int, ...], after: tuple[int, ...], *, half: bool) -> str | None:
+    (ih, iw), (oh, ow) = before, after
     aligned = bool(node.attributes.get("align_corners"))
     down, across = (_upscale(i, o, aligned=aligned) for i, o in ((ih, oh), (iw, ow)))
     if down != across and not ((oh == 1 and down == 1) or (ow == 1 and across == 1)):

@@ -137,7 +137,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="output-zero-point",
-        limit="zero points of outputs lie in −128 … 127, of unsigned ones in 0 … 255",
+        limit="zero points of outputs lie in -128 … 127, of unsigned ones in 0 … 255",
         check=_output_zero_point,
         why="The registers hold no others.",
         rewrite="Quantize again, 16 bits symmetrically.",
