@@ -7,6 +7,7 @@ is kept in the cache. Olive joins where ``OLIVE_PYTHON`` names a Python that has
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -23,6 +24,7 @@ FORMATS = ("tflite", "onnx")
 def main() -> int:
     """Do what the command line says; 1 if a case could not be made."""
     arguments = _parser().parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that children are ended too
     arguments.cache.mkdir(parents=True, exist_ok=True)
     results = Results(arguments.out or arguments.cache / "results.jsonl")
     bench, failed = Bench(arguments.cache.resolve(), results, _say), 0
