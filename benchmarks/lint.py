@@ -4,8 +4,8 @@ python benchmarks/lint.py [--graphs 660] [--seeds 2] [--held-out 11] [--accelera
 
 Every graph is written directly as a flatbuffer (no TensorFlow), most of them near a limit. Vela 5.2.0 builds each in an
 environment of its own (`edgesdk_converters.environments`), in a process that may crash. An operator's place is read
-from the file that Vela wrote: what is left of it runs on the CPU, all else on the NPU; without a file the build failed, and
-all operators of the graph count as refused. The development seeds were looked at while the rules were written; the
+from the file that Vela wrote: what is left of it runs on the CPU, all else on the NPU; without a file the build
+failed, and all its operators count as refused. The development seeds were looked at while the rules were written; the
 held-out seed was not. Prints Markdown: agreement per operator with Clopper-Pearson intervals (95 %; operators of one
 graph are not quite independent, so graphs are counted too), and every disagreement.
 """

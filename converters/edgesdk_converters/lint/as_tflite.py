@@ -17,7 +17,12 @@ from numpy.typing import NDArray
 from edgesdk_converters.lint.graph import Graph, Node, Tensor, listed
 
 FEATURE_RANK = 3
-SIX = 6.0
+_CLIPS: dict[tuple[float | None, float | None], str] = {
+    (0.0, 6.0): "RELU6",
+    (0.0, None): "RELU",
+    (-1.0, 1.0): "RELU_N1_TO_1",
+    (0.0, 1.0): "RELU_0_TO_1",
+}
 _SAME_NAME = (
     "Add Sub Mul Div Relu Tanh Elu Gelu Exp Log Sqrt Abs Neg Floor Ceil Round Sin Cos Softmax Squeeze Gather Tile Pow"
     " Cast Equal Greater Less Shape Slice Split"
@@ -81,6 +86,7 @@ def as_tflite(graph: Graph) -> Graph:
 
 
 Move = Callable[[Tensor], Tensor]
+Load = Callable[[], NDArray[Any] | None]
 
 
 def _moved(seen: dict[int, Tensor], tensor: Tensor) -> Tensor:
@@ -94,8 +100,9 @@ def _moved(seen: dict[int, Tensor], tensor: Tensor) -> Tensor:
     return seen[id(tensor)]
 
 
-def _channels_last(load: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-    return np.moveaxis(load(), 1, -1)
+def _channels_last(load: Load) -> NDArray[Any] | None:
+    values = load()
+    return None if values is None else np.moveaxis(values, 1, -1)
 
 
 def _nodes(node: Node, move: Move) -> Iterator[Node]:
@@ -242,10 +249,10 @@ def _conv_transpose(node: Node, move: Move) -> Node:
     return replace(made, inputs=(size, moved, _flat(made.inputs[0]), *made.inputs[2:3]), outputs=outputs)
 
 
-def _ranked(weights: Tensor, shape: tuple[int, ...]) -> Callable[[], NDArray[Any]] | None:
+def _ranked(weights: Tensor, shape: tuple[int, ...]) -> Load | None:
     """Return a constant's values per channel; where a value lies within a channel is not told."""
     load = weights.load
-    return None if load is None else lambda: np.resize(np.asarray(load()), shape)
+    return None if load is None else lambda: None if (values := load()) is None else np.resize(values, shape)
 
 
 def _image(tensor: Tensor) -> Tensor:
@@ -285,10 +292,7 @@ def _clip(node: Node, move: Move) -> Node:
         given = node.input(index)
         value = given.values if given is not None else node.attributes.get(name)
         limits.append(None if value is None else float(np.asarray(value).reshape(-1)[0]))
-    op = {(0.0, SIX): "RELU6", (0.0, None): "RELU", (-1.0, 1.0): "RELU_N1_TO_1", (0.0, 1.0): "RELU_0_TO_1"}.get(
-        (limits[0], limits[1]), "MINIMUM"
-    )
-    made = _plain(node, move, op)
+    made = _plain(node, move, _CLIPS.get((limits[0], limits[1]), "MINIMUM"))
     return replace(made, inputs=made.inputs[:1])
 
 

@@ -71,6 +71,12 @@ def _int8(tensor: Tensor, *, bias: bool) -> Tensor:
     return replace(tensor, dtype="int32" if bias else "int8", quantization=_PLAIN, load=load)
 
 
-def _stored(load: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-    values = np.nan_to_num(np.asarray(load(), np.float32))
-    return np.round(values * (TOP / max(float(np.abs(values).max(initial=0.0)), 1e-30))).astype(np.int8)
+def _stored(load: Callable[[], NDArray[Any] | None]) -> NDArray[Any] | None:
+    stored = load()
+    if stored is None:
+        return None
+    values = np.nan_to_num(np.asarray(stored, np.float32))
+    narrow: NDArray[np.int8] = np.round(values * (TOP / max(float(np.abs(values).max(initial=0.0)), 1e-30))).astype(
+        np.int8
+    )
+    return narrow

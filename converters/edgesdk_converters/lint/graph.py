@@ -41,7 +41,8 @@ class Tensor:
         dtype: ``int8``, ``float32``, ``bool``, ``int4``, ``string`` …; ``unknown`` where the file does not say.
         shape: Dimensions, None for one that is not fixed; None for an unknown rank.
         quantization: None for a tensor without.
-        load: Reads the constant's values; None for a value that only exists at run time.
+        load: Reads the constant's values, or None where they lie in a file that is not there; None for a value that
+            only exists at run time.
         variable: State that lives from call to call.
     """
 
@@ -49,7 +50,7 @@ class Tensor:
     dtype: str
     shape: tuple[int | None, ...] | None
     quantization: Quantization | None = None
-    load: Callable[[], NDArray[Any]] | None = None
+    load: Callable[[], NDArray[Any] | None] | None = None
     variable: bool = False
 
     @property

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,6 +30,12 @@ def _depthwise(node: Node) -> int:
     """Count ``DEPTHWISE_CONV_2D``: weights (1, height, width, out)."""
     weights = _dims(node, 1)
     return node.outputs[0].elements * math.prod(weights[1:3]) if weights else 0
+
+
+def _kernel(node: Node, index: int, cut: slice) -> int:
+    """Count a convolution whose weights are input `index`, the dimensions of `cut` for each output element."""
+    weights = _dims(node, index)
+    return node.outputs[0].elements * math.prod(weights[cut]) if weights else 0
 
 
 def _transpose_conv(node: Node) -> int:
@@ -79,9 +87,9 @@ def _dims(node: Node, index: int) -> tuple[int, ...]:
     return () if tensor is None else tensor.dims
 
 
-_COUNTERS = {
+_COUNTERS: dict[str, Callable[[Node], int]] = {
     "CONV_2D": _conv,
-    "CONV_3D": lambda node: node.outputs[0].elements * math.prod(_dims(node, 1)[:-1]),
+    "CONV_3D": functools.partial(_kernel, index=1, cut=slice(None, -1)),
     "DEPTHWISE_CONV_2D": _depthwise,
     "TRANSPOSE_CONV": _transpose_conv,
     "FULLY_CONNECTED": _fully_connected,
@@ -89,13 +97,13 @@ _COUNTERS = {
     "UNIDIRECTIONAL_SEQUENCE_LSTM": _sequence_lstm,
     "Conv": _conv,
     "ConvInteger": _conv,
-    "QLinearConv": lambda node: node.outputs[0].elements * math.prod(_dims(node, 3)[1:]),
+    "QLinearConv": functools.partial(_kernel, index=3, cut=slice(1, None)),
     "ConvTranspose": _conv_transpose,
     "Gemm": _matmul,
     "MatMul": _matmul,
     "MatMulInteger": _matmul,
     "QLinearMatMul": _matmul,
-    "LSTM": lambda node: _recurrent(node, LSTM_GATES),
-    "GRU": lambda node: _recurrent(node, GRU_GATES),
-    "RNN": lambda node: _recurrent(node, 1),
+    "LSTM": functools.partial(_recurrent, gates=LSTM_GATES),
+    "GRU": functools.partial(_recurrent, gates=GRU_GATES),
+    "RNN": functools.partial(_recurrent, gates=1),
 }

@@ -197,13 +197,13 @@ def _value(value: onnx.ValueInfoProto) -> Tensor:
 
 def _dtype(number: int) -> str:
     name = _DTYPES.get(number, "unknown")
-    return _NAMES.get(name, name)
+    return str(_NAMES.get(name, name))
 
 
 def _array(item: onnx.TensorProto, folder: str) -> NDArray[Any] | None:
     """Return a constant; None if its file is not there."""
     try:
-        return numpy_helper.to_array(item, folder)
+        return np.asarray(numpy_helper.to_array(item, folder))
     except (OSError, ValueError, onnx.checker.ValidationError):
         return None
 

@@ -58,8 +58,7 @@ def _compiled(profile: Profile) -> RuleSet:
 
 
 def _interpreted(profile: Profile, graph_format: GraphFormat) -> RuleSet:
-    name = "tflite" if graph_format == "tflite" else "onnxruntime"
-    profile.runtime(name)
+    profile.runtime("tflite" if graph_format == "tflite" else "onnxruntime")
     return cpu.TFLITE if graph_format == "tflite" else cpu.ONNX
 
 
