@@ -186,7 +186,7 @@ class _Builder:
             portable = self._variant(target, backend.source, recipe, PACKAGES[backend.source])
         name = f"{target.name}-{recipe.name}"
         changes: dict[str, Any] = {"name": name, "recipe": recipe, "backend": backend, "saturation": None}
-        changes["lint"] = self._lint(target, recipe, portable.artifact, final=backend.compile is None)
+        changes["lint"] = self._lint(target, recipe, portable.artifact, final=not backend.compiles(target))
         if not backend.compiles(target):
             return replace(portable, **changes)
         job = (backend, target, recipe)
