@@ -32,6 +32,8 @@ SYNC_BYTES = 4 << 20
 OK, PARTIAL, RANGE_NOT_SATISFIABLE = 200, 206, 416
 REDIRECTS = (301, 302, 307, 308)
 MAX_REDIRECTS = 3
+SLOW_S, SLOW_BYTES = 60.0, 4096
+"""A server that sends less in such a time is given up: the next try may find another, and people see why."""
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
@@ -106,8 +108,8 @@ class Downloader:
         """Fetch `url` into `path` until it has `length` bytes, or `stop` says so (asked after every chunk).
 
         Raises:
-            LinkError: ``http-failed``, ``http-status``, ``download-cut`` or ``download-length``; what was received
-                stays and is used by the next call.
+            LinkError: ``http-failed``, ``http-status``, ``http-slow``, ``download-cut`` or ``download-length``; what
+                was received stays and is used by the next call.
             DeploymentError: ``disk-full``; ``download-budget``, what was received stays here too.
         """
         job = _Job(url, path, length, stop)
@@ -161,7 +163,7 @@ class Downloader:
 
     def _copy(self, response: http.client.HTTPResponse, job: _Job, offset: int) -> Fetched:
         """Append the body. `http.client.read(n)` ends silently on an early close, so only the count is believed."""
-        start, began, unsynced = offset, self._monotonic(), 0
+        start, began, unsynced, pace = offset, self._monotonic(), 0, _Pace(self._monotonic, self._rate)
         with job.path.open("r+b") as file:
             file.seek(offset)
             try:
@@ -170,6 +172,7 @@ class Downloader:
                         raise LinkError("download-length", f"{_shown(job.url)} sends more than {job.length} bytes")
                     file.write(chunk)
                     offset, unsynced = offset + len(chunk), unsynced + len(chunk)
+                    pace.check(len(chunk), _shown(job.url))
                     if unsynced >= SYNC_BYTES:
                         _sync(file)
                         unsynced = 0
@@ -203,6 +206,24 @@ class Downloader:
             ahead = received / self._rate - (self._monotonic() - began)
             if ahead > 0:
                 self._sleep(ahead)
+
+
+class _Pace:
+    """Notices a server that trickles: the time-out is for each read, and a byte now and then would always satisfy it."""
+
+    def __init__(self, monotonic: Callable[[], float], limit: int) -> None:
+        self._monotonic = monotonic
+        self._least = min(SLOW_BYTES, limit * SLOW_S / 2) if limit else SLOW_BYTES
+        self._since, self._received = monotonic(), 0
+
+    def check(self, received: int, where: str) -> None:
+        self._received += received
+        took = self._monotonic() - self._since
+        if took < SLOW_S:
+            return
+        if self._received < self._least:
+            raise LinkError("http-slow", f"{where} sent {self._received} bytes in {took:.0f} s")
+        self._since, self._received = self._monotonic(), 0
 
 
 def _sidecar(path: Path) -> Path:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 from agent_ota_world import RangeServer
+from edgesdk_agent.ota import download
 from edgesdk_agent.ota.allowance import Allowance
-from edgesdk_agent.ota.download import CHUNK, Downloader, discard
+from edgesdk_agent.ota.download import CHUNK, SLOW_BYTES, SLOW_S, Downloader, discard
 
 from edgesdk.errors import ConfigError, DeploymentError, LinkError
 
@@ -142,6 +143,26 @@ def test_bandwidth_limit(server: RangeServer, tmp_path: Path) -> None:
     )
     limited.fetch(serve(server), tmp_path / "file", length=len(DATA))
     assert now[0] == pytest.approx(2.0)
+
+
+def test_a_trickle_is_given_up_and_what_came_is_kept(
+    server: RangeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slow retrieval: a byte now and then keeps no download under way for ever; the next try goes on at the byte."""
+    now = [0.0]
+
+    def slower() -> float:
+        now[0] += SLOW_S / 8  # each look at the clock
+        return now[0]
+
+    url, path = serve(server), tmp_path / "file"
+    with monkeypatch.context() as patch:
+        patch.setattr(download, "CHUNK", 16)
+        with pytest.raises(LinkError, match="http-slow"):
+            Downloader(monotonic=slower).fetch(url, path, length=len(DATA))
+    kept = path.stat().st_size
+    assert 0 < kept < SLOW_BYTES
+    assert DOWNLOADER.fetch(url, path, length=len(DATA)).received == len(DATA) - kept
 
 
 def test_a_days_allowance(server: RangeServer, tmp_path: Path) -> None:
