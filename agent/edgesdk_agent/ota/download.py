@@ -209,7 +209,7 @@ class Downloader:
 
 
 class _Pace:
-    """Notices a server that trickles: the time-out is for each read, and a byte now and then would always satisfy it."""
+    """Notices a server that trickles: the time-out is for each read, and a byte now and then satisfies it."""
 
     def __init__(self, monotonic: Callable[[], float], limit: int) -> None:
         self._monotonic = monotonic
