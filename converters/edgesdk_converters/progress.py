@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgesdk_converters import isolation
+from edgesdk_converters.backends import placement
 from edgesdk_converters.pipeline import Conversion
 from edgesdk_converters.plan import Plan
 from edgesdk_converters.steps import Step
@@ -58,12 +59,8 @@ class TerminalProgress:
         made = ", ".join(variant.name for variant in plan.variants)
         self._console.print(f"{len(plan.variants)} variant{'' if len(plan.variants) == 1 else 's'}: {made}")
         self._console.print(estimate([step.name for step in plan.steps], cached, expected))
-        for step in plan.steps if len(cached) < len(plan.steps) else ():
-            if step.name in cached:
-                note = "at hand"
-            else:
-                note = f"about {expected[step.name]:.0f} s" if step.name in expected else "not known"
-            self._console.print(f"  {step.name} [dim]{note}[/dim]", highlight=False)
+        if len(cached) < len(plan.steps):
+            self._console.print(_steps(plan, cached, expected))
 
     def begin(self, step: Step) -> isolation.Progress:
         """Show a step's bar."""
@@ -79,6 +76,14 @@ class TerminalProgress:
             return
         note = "at hand" if cached else f"{seconds:.1f} s"
         self._bars.update(self._tasks[step.name], description=f"{step.name} ({note})", completed=1, total=1)
+
+
+def _steps(plan: Plan, cached: set[str], expected: Mapping[str, float]) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 2))
+    for step in plan.steps:
+        known = f"about {expected[step.name]:.0f} s" if step.name in expected else "never ran here"
+        table.add_row(step.name, Text("at hand" if step.name in cached else known, style="dim"))
+    return table
 
 
 def estimate(steps: Sequence[str], cached: set[str], expected: Mapping[str, float]) -> str:
@@ -103,7 +108,8 @@ def summary(conversion: Conversion) -> Group:
     places: dict[str, None] = {}
     for variant in conversion.report["variants"]:
         table.add_row(variant["variant"], f"{variant['artifact_size'] / 1000:.1f}", *_figures(variant, places))
-    return Group(table, *places)
+        _note_speed(variant, places)
+    return Group(table, *places, *placement.lines(conversion.report["variants"]))
 
 
 def _figures(variant: dict[str, Any], places: dict[str, None]) -> tuple[str, ...]:
@@ -115,11 +121,22 @@ def _figures(variant: dict[str, Any], places: dict[str, None]) -> tuple[str, ...
     places[f"{evaluation['metric']} on {evaluation['samples']} samples in {evaluation['runtime']}"] = None
     if mark:
         places[f"* measured on {evaluation['measured_on']}, not on the target"] = None
-    return (
-        f"{evaluation['value']:.4f}{mark}",
-        f"{evaluation['source_value']:.4f}",
-        f"{100 * evaluation['difference']:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})",
+    shares = evaluation["metric"] not in {"rmse", "mae"}
+    change = (
+        f"{100 * evaluation['difference']:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})"
+        if shares
+        else f"{evaluation['difference']:+.3g} ({low:+.3g} to {high:+.3g})"
     )
+    return (f"{evaluation['value']:.4f}{mark}", f"{evaluation['source_value']:.4f}", change)
+
+
+def _note_speed(variant: dict[str, Any], places: dict[str, None]) -> None:
+    found = variant.get("latency") or {}
+    if found.get("timed"):
+        what = f"{variant['format']} {variant['recipe']['name']}"
+        low, high = found["interval"]
+        times = f"{found['speedup']:.2f} times as fast as float on this machine ({low:.2f} to {high:.2f})"
+        places[f"{what}: {times}{'; not faster' if high < 1 else ''}"] = None
 
 
 def ladder(pareto: dict[str, Any]) -> Group:

@@ -52,7 +52,7 @@ class Drawing:
 
     def svg(self) -> str:
         """Return the drawing."""
-        size = f"min-width:{min(self.width, 460):.0f}px;max-width:{self.width * 1.25:.0f}px"
+        size = f"min-width:{min(0.6 * self.width, 520):.0f}px;max-width:{self.width * 1.25:.0f}px"
         return (
             f'<svg viewBox="0 0 {self.width:.0f} {self.height:.0f}" role="img" aria-label="{escape(self.title)}" '
             f'style="{size}">{"".join(self._parts)}</svg>'

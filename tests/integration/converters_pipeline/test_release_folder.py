@@ -31,7 +31,9 @@ def test_the_folder_is_a_release_that_verifies(released):
         ("linux-arm64-cpu", "int8"),
         ("linux-arm64-cpu", "int8"),
     ]
-    assert len(list(released.folder.iterdir())) == 2 + len(index.variants)
+    assert len(list(released.folder.iterdir())) == len(("release.json", "report.json", "report.html")) + len(
+        index.variants
+    )
     assert not [path for path in released.folder.parent.iterdir() if path.name.startswith(".")]
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from edgesdk_converters import convert
 
 SCRIPT = """
@@ -65,3 +66,30 @@ def test_a_killed_conversion_leaves_nothing_half_done_and_goes_on_where_it_was(m
     assert "quantize onnx int8" not in reused
     assert list((tmp_path / "cache" / "work").iterdir()) == []
     assert [entry.sha256 for entry in resumed.index.variants] == [entry.sha256 for entry in released.index.variants]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_conversion_leaves_a_cache_to_go_on_from_and_no_half_output(how, models, words, tmp_path):
+    """Ctrl-C and kill -9 between two steps: no release, no partial folder, no orphan; what was done is used again."""
+    changes = {"recipes": ("float",), "calibration": None, "truth": None, "targets": ("linux-x86_64-cpu",)}
+    fresh = {**words, **changes, "cache_dir": tmp_path / "cache"}
+    plain = {**fresh, "models": models[1:], "out": tmp_path / "release"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, json.dumps(plain, default=str)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    for line in process.stdout:
+        if line.startswith("progress run onnx"):
+            break
+    [child] = children_of(process.pid)
+    process.send_signal(how)
+    process.wait()
+    wait_until_gone(child)
+    assert process.returncode == -how
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+    resumed = convert(*models[1:], **fresh, out=tmp_path / "release")
+    reused = {step["name"] for step in resumed.report["steps"] if step["cached"]}
+    assert reused == {"pin onnx"}
+    assert list((tmp_path / "cache" / "work").iterdir()) == []

@@ -15,6 +15,7 @@ import pytest
 from edgesdk_converters import convert
 from edgesdk_converters.data import feeds, open_data
 from edgesdk_converters.isolation import Task, run_child
+from edgesdk_converters.passes.observe import VALUES
 from edgesdk_converters.recipes import RECIPES, OnnxStatic, Recipe
 from edgesdk_converters.request import read_contract
 
@@ -23,16 +24,16 @@ from edgesdk.bundle.archive import open_bundle
 
 @pytest.fixture
 def step(words, tmp_path):
-    """Run one action in a child on the small calibration set; return its folder and answer."""
+    """Run one action in a child; return its folder and answer."""
 
-    def run(action: str, source: Path, *, calibration: Path = words["calibration"], **params):
+    def run(action: str, inputs: dict[str, Path], **params):
         out = tmp_path / f"out-{len(list(tmp_path.iterdir()))}"
         out.mkdir()
-        params["contract"] = msgspec.to_builtins(read_contract(words["contract"]))
-        inputs = {"source": source, "calibration": calibration}
-        task = Task(action=action, inputs=inputs, params=params)
+        task = Task(action=f"edgesdk_converters.passes.{action}", inputs=inputs, params=params)
         return out, run_child(task, out, log=out.with_suffix(".log"), timeout_s=120)
 
+    run.contract = msgspec.to_builtins(read_contract(words["contract"]))
+    run.calibration = words["calibration"]
     return run
 
 
@@ -42,14 +43,20 @@ def in_child(code: str, *arguments: object) -> dict:
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
 
 
-def quantize_onnx_of(step, source, recipe=RECIPES["int8"], **options):
+def observed(step, kind, source, calibration):
+    inputs = {"source": source, "calibration": calibration or step.calibration}
+    out, _ = step(f"observe:observe_{kind}", inputs, contract=step.contract, count=False)
+    return {"source": source, "values": out / VALUES}
+
+
+def quantize_onnx_of(step, source, recipe=RECIPES["int8"], calibration=None):
     params = {"recipe": msgspec.to_builtins(recipe), "max_opset": 21, "max_ir": 10}
-    return step("edgesdk_converters.passes.quantize_onnx:quantize", source, **params, **options)
+    return step("quantize_onnx:quantize", observed(step, "onnx", source, calibration), **params)
 
 
-def quantize_tflite_of(step, source, **options):
-    recipe = msgspec.to_builtins(RECIPES["int8"])
-    return step("edgesdk_converters.passes.quantize_tflite:quantize", source, recipe=recipe, **options)
+def quantize_tflite_of(step, source, calibration=None):
+    inputs = observed(step, "tflite", source, calibration)
+    return step("quantize_tflite:quantize", inputs, recipe=msgspec.to_builtins(RECIPES["int8"]))
 
 
 def test_tflite_ranges_are_the_true_ones_in_any_order_of_the_samples(step, models, words, tmp_path):
