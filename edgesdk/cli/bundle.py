@@ -153,9 +153,11 @@ def _addressee(envelope: dict[str, Any], model: str, release: str) -> str:
 
 
 def _describe(bundle: Bundle) -> list[str]:
+    from edgesdk.targets.matching import runtime_words  # noqa: PLC0415 - `edge --help` stays quick
+
     manifest, contract = bundle.manifest, bundle.manifest.contract
     needs = manifest.requirements
-    runtimes = " or ".join(f"{need.package or need.name} >= {need.min_version}" for need in needs.runtimes)
+    runtimes = " or ".join(runtime_words(need) for need in needs.runtimes)
     rows: list[tuple[str, str]] = [
         ("bundle", f"{manifest.model} {manifest.release}, variant {manifest.variant}"),
         ("target", manifest.target),

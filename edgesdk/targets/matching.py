@@ -120,6 +120,12 @@ def choose_variant(index: ReleaseIndex, capabilities: Capabilities) -> VariantEn
     )
 
 
+def runtime_words(need: RuntimeRequirement) -> str:
+    """Return a required runtime for people; version 0 is any."""
+    name = need.package or need.name
+    return name if need.min_version == "0" else f"{name} >= {need.min_version}"
+
+
 def _provides(installed: InstalledRuntime, wanted: RuntimeRequirement) -> bool:
     return installed.name == wanted.name and wanted.package in {None, installed.package}
 
@@ -141,7 +147,7 @@ def _runtime_problems(requirements: Requirements, capabilities: Capabilities) ->
         if any(_new_enough(installed, need) for need in requirements.runtimes):
             yield _beyond_ceiling(installed, requirements)
             return
-    wanted = " or ".join(f"{need.package or need.name} >= {need.min_version}" for need in requirements.runtimes)
+    wanted = " or ".join(runtime_words(need) for need in requirements.runtimes)
     near = [have for have in capabilities.runtimes if any(_provides(have, need) for need in requirements.runtimes)]
     if near:
         have = ", ".join(f"{runtime.package} {runtime.version}" for runtime in near)
