@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -172,13 +172,27 @@ def feeds(data: DataSet, tensors: Mapping[str, DType]) -> Iterator[dict[str, NDA
         data: The samples.
         tensors: dtype by name of the artifact's inputs, in its order.
     """
-    specs = order_by_name(data.contract.inputs, list(tensors), what="inputs")
+    code = _coder(data.contract, tensors)
+    for sample in data.samples():
+        yield code(sample)
+
+
+def encoded(
+    contract: Contract, tensors: Mapping[str, DType], sample: Mapping[str, NDArray[Any]]
+) -> dict[str, NDArray[Any]]:
+    """Return one sample in the app's units as a *float* artifact takes it; see `feeds`."""
+    return _coder(contract, tensors)(sample)
+
+
+def _coder(
+    contract: Contract, tensors: Mapping[str, DType]
+) -> Callable[[Mapping[str, NDArray[Any]]], dict[str, NDArray[Any]]]:
+    specs = order_by_name(contract.inputs, list(tensors), what="inputs")
     coders = [
         (name, spec.name, encoder(spec, _carried(spec, name, index, dtype)))
         for index, ((name, dtype), spec) in enumerate(zip(tensors.items(), specs, strict=True))
     ]
-    for sample in data.samples():
-        yield {name: code(sample[tensor]) for name, tensor, code in coders}
+    return lambda sample: {name: code(sample[tensor]) for name, tensor, code in coders}
 
 
 def _carried(spec: TensorSpec, name: str, index: int, dtype: DType) -> Binding:

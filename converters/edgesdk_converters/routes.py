@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgesdk.errors import ConfigError
+from edgesdk_converters.environments import Environment
 from edgesdk_converters.recipes import Format
 from edgesdk_converters.sources import Source, SourceFormat
 from edgesdk_converters.steps import Ref, Step
@@ -33,6 +34,13 @@ DIRECT: dict[SourceFormat, tuple[Format, ...]] = {
 
 TENSORFLOW_TOOLS = ("keras", "tensorflow-cpu", "tensorflow", "tf2onnx", "onnx", "ai-edge-litert", "numpy")
 FILE_TOOLS = ("onnx", "onnxruntime", "ai-edge-litert", "numpy")
+
+ONNX2TF = Environment(
+    name="onnx2tf",
+    packages=("onnx2tf==1.29.24", "tensorflow-cpu==2.19.1", "numpy==1.26.4", "protobuf==4.25.5"),
+)
+"""Unpinned it resolves to a broken 1.28.8; its pins conflict with ours."""
+TORCH = Environment(name="torch", packages=("torch==2.13.0", "onnxscript==0.7.2", "onnx==1.23.2", "numpy==2.4.6"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,32 +106,34 @@ class _Maker:
         if source.format == to:
             return source.path
         if source.format == "pt2":
-            return self._add("export torch to onnx", "torch:to_onnx", source.path, {"opset": TORCH_OPSET}, ())
+            return self._add(
+                "export torch to onnx", "torch:to_onnx", source.path, {"opset": TORCH_OPSET}, environment=TORCH
+            )
         params = {"contract": self._contract}
         if to == "onnx":
             params["opset"] = min(KERAS_OPSET, self._ceiling.max_opset)
-        return self._add(f"export {to}", f"{source.format}:to_{to}", source.path, params, TENSORFLOW_TOOLS)
+        return self._add(f"export {to}", f"{source.format}:to_{to}", source.path, params, tools=TENSORFLOW_TOOLS)
 
     def convert(self, source: Ref, here: Format) -> Ref:
         """Add what makes a file of the other format."""
         params = {"contract": self._contract}
         if here == "onnx":
             action = "onnx_to_tflite:convert"
-            return self._add("convert onnx to tflite", action, source, params, FILE_TOOLS)
+            return self._add("convert onnx to tflite", action, source, params, tools=FILE_TOOLS, environment=ONNX2TF)
         params["opset"] = min(KERAS_OPSET, self._ceiling.max_opset)
         action = "tflite_to_onnx:convert"
-        return self._add("convert tflite to onnx", action, source, params, TENSORFLOW_TOOLS)
+        return self._add("convert tflite to onnx", action, source, params, tools=TENSORFLOW_TOOLS)
 
     def read(self, here: Format, source: Path | Ref) -> Ref:
         """Add what checks a file and makes it fit the contract and the targets."""
         params = {"contract": self._contract}
         if here == "onnx":
             limits = {name: getattr(self._ceiling, name) for name in ("min_opset", "max_opset", "max_ir")}
-            return self._add("pin onnx", "onnx:pin", source, params | limits, FILE_TOOLS)
-        return self._add("read tflite", "tflite:read", source, params, FILE_TOOLS)
+            return self._add("pin onnx", "onnx:pin", source, params | limits, tools=FILE_TOOLS)
+        return self._add("read tflite", "tflite:read", source, params, tools=FILE_TOOLS)
 
-    def _add(self, name: str, action: str, source: Path | Ref, params: dict[str, Any], tools: tuple[str, ...]) -> Ref:
-        """Add a step whose name ends with the format of the file that it writes."""
+    def _add(self, name: str, action: str, source: Path | Ref, params: dict[str, Any], **how: Any) -> Ref:
+        """Add a step whose name ends with the format of the file that it writes; `how` are fields of `Step`."""
         where = f"edgesdk_converters.sources.{action}"
-        self.steps.append(Step(name=name, action=where, inputs={"source": source}, params=params, tools=tools))
+        self.steps.append(Step(name=name, action=where, inputs={"source": source}, params=params, **how))
         return Ref(step=name, file=f"model.{name.rpartition(' ')[2]}")

@@ -57,9 +57,7 @@ def to_onnx(call: Call) -> dict[str, Any]:
     model = load(call.inputs["source"])
     signature = _signature(model, msgspec.convert(call.params["contract"], Contract))
     path = call.out / "model.onnx"
-    model.export(
-        path, format="onnx", input_signature=signature, opset_version=call.params["opset"], verbose=False
-    )
+    model.export(path, format="onnx", input_signature=signature, opset_version=call.params["opset"], verbose=False)
     return {"parameters": int(model.count_params())}
 
 

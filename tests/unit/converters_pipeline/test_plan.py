@@ -106,10 +106,62 @@ def test_onnx_is_pinned_to_the_oldest_runtime_of_all_targets():
 
 
 @pytest.mark.parametrize(
+    ("source", "wanted", "steps"),
+    [
+        ("tflite", "tflite", ["read tflite"]),
+        ("onnx", "onnx", ["pin onnx"]),
+        ("keras", "tflite", ["export tflite", "read tflite"]),
+        ("keras", "onnx", ["export onnx", "pin onnx"]),
+        ("savedmodel", "tflite", ["export tflite", "read tflite"]),
+        ("savedmodel", "onnx", ["export onnx", "pin onnx"]),
+        ("pt2", "onnx", ["export torch to onnx", "pin onnx"]),
+        ("onnx", "tflite", ["pin onnx", "convert onnx to tflite", "read tflite"]),
+        ("tflite", "onnx", ["read tflite", "convert tflite to onnx", "pin onnx"]),
+        ("pt2", "tflite", ["export torch to onnx", "pin onnx", "convert onnx to tflite", "read tflite"]),
+    ],
+)
+def test_every_source_has_a_route_to_every_format(source, wanted, steps):
+    """From each kind of model to each format, over the other format where there is no direct way."""
+    made = plan(sources=(source,), formats=(wanted,), recipes=("float",))
+    assert [name for name in names(made) if not name.startswith(("run ", "judge "))] == steps
+
+
+def test_a_converted_file_is_judged_beside_the_file_it_came_from():
+    """ONNX that became TFLite must agree with the ONNX file, run by onnxruntime."""
+    [variant] = plan(sources=("onnx",), formats=("tflite",)).variants
+    assert variant.source_measure == "run onnx float in onnxruntime"
+    [variant] = plan(sources=("onnx",), formats=("onnx",)).variants
+    assert variant.source_measure == "run onnx float in onnxruntime"
+
+
+def test_recipes_share_one_look_at_the_calibration_data():
+    """Activations are observed once per format; their values are counted only where a recipe needs more than ends."""
+    made = plan(recipes=("int8", "int8-uint8-io", "int8-float-io"), formats=("tflite",))
+    [observe] = [step for step in made.steps if step.name.startswith("observe")]
+    assert observe.params["count"] is False
+    assert sum(name.startswith("quantize") for name in names(made)) == 3
+
+
+def test_a_format_that_a_recipe_does_not_make_is_left_out():
+    """A recipe for TFLite only gives no ONNX variant beside it."""
+    assert [variant.format for variant in plan(recipes=("int8-uint8-io",)).variants] == ["tflite"]
+
+
+def test_the_operator_set_that_a_recipe_needs_is_asked_for_when_the_file_is_read():
+    """Per-channel QDQ needs opset 13; float ONNX keeps what it has."""
+
+    def least(recipe: str) -> int:
+        [pin] = [step for step in plan(recipes=(recipe,), formats=("onnx",)).steps if step.name == "pin onnx"]
+        return pin.params["min_opset"]
+
+    assert (least("float"), least("int8")) == (0, 13)
+
+
+@pytest.mark.parametrize(
     ("changes", "family", "words"),
     [
         ({"targets": ("linux-armv7-cpu",), "formats": ("onnx",)}, TargetError, "linux-armv7-cpu can run none"),
-        ({"sources": ("onnx",), "formats": ("tflite",)}, ConfigError, "tflite cannot be made from v1.onnx"),
+        ({"sources": (), "formats": ("tflite",)}, ConfigError, "tflite cannot be made: no model is given"),
         ({"packages": ()}, ConfigError, "no runtime for tflite is installed"),
     ],
 )
