@@ -201,6 +201,7 @@ def versions_of(tools: Iterable[str]) -> dict[str, str]:
     return {tool: _version(tool) for tool in sorted({"edgesdk-converters", *tools})}
 
 
+@functools.cache
 def _version(package: str) -> str:
     try:
         return version(package)

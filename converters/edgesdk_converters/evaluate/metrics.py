@@ -23,6 +23,7 @@ class ClassMetrics:
         support: Samples that are of this class.
         precision: Share of the answers "this class" that are right; 0 when there are none.
         recall: Share of the samples of this class that are found; 0 when there are none.
+        recall_interval: 95 % Clopper-Pearson interval of it; it supposes independent samples.
         f1: Harmonic mean of precision and recall; 0 when both are 0.
     """
 
@@ -30,6 +31,7 @@ class ClassMetrics:
     support: int
     precision: float
     recall: float
+    recall_interval: tuple[float, float]
     f1: float
 
 
@@ -118,4 +120,11 @@ def _of_class(label: str, hits: int, answered: int, support: int) -> ClassMetric
     precision = hits / answered if answered else 0.0
     recall = hits / support if support else 0.0
     f1 = 2 * precision * recall / (precision + recall) if hits else 0.0
-    return ClassMetrics(label=label, support=support, precision=precision, recall=recall, f1=f1)
+    return ClassMetrics(
+        label=label,
+        support=support,
+        precision=precision,
+        recall=recall,
+        recall_interval=clopper_pearson(hits, support),
+        f1=f1,
+    )

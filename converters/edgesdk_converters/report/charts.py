@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgesdk.stats import clopper_pearson
 from edgesdk_converters.evaluate.layers import short
 from edgesdk_converters.report.svg import CHARACTER, Drawing, Scale, cut
 
@@ -48,7 +47,7 @@ def classes(source: Sequence[Mapping[str, Any]], artifact: Sequence[Mapping[str,
     _axis(drawing, x, bottom, lambda value: f"{value:g}", "found")
     for row, (before, now) in enumerate(zip(source, artifact, strict=True)):
         y = 6 + ROW * (row + 0.5)
-        low, high = clopper_pearson(round(now["recall"] * now["support"]), now["support"])
+        low, high = now["recall_interval"]
         tip = f"{now['label']}: {now['recall']:.3f} ({low:.3f} to {high:.3f}), float {before['recall']:.3f}"
         drawing.text(left - 12, y + 4, cut(now["label"], 34), anchor="end")
         drawing.rect(x(low), y - 5, x(high) - x(low), 10, "soft", f"{tip}; {now['support']} samples")

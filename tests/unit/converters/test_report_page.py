@@ -14,7 +14,17 @@ LABELS = ("walk", "<b>run</b>")
 
 
 def _metrics(right: int) -> dict:
-    classes = [{"label": label, "support": 100, "precision": 0.9, "recall": right / 100, "f1": 0.9} for label in LABELS]
+    classes = [
+        {
+            "label": label,
+            "support": 100,
+            "precision": 0.9,
+            "recall": right / 100,
+            "recall_interval": [0.7, 1.0],
+            "f1": 0.9,
+        }
+        for label in LABELS
+    ]
     return {"n": 200, "classes": classes, "confusion": [[right, 100 - right], [100 - right, right]]}
 
 
