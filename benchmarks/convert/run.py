@@ -41,6 +41,7 @@ RECIPE = {"jetson-orin-gpu": "int8-tensorrt", "qualcomm-htp": "int8-qnn"}
 """Where it is not ``int8``."""
 MAX_DROP = 0.01
 """What our gate is given: one point."""
+REFUSALS = frozenset({"accuracy-gate", "accuracy-thin", "repair-exhausted"})
 SLOW_S = 20.0
 TOOLS = ("onnxruntime", "litert-quantizer", "ai-edge-litert")
 OURS, FLOAT, MADE = "edgesdk", "float", "made.json"
@@ -214,7 +215,7 @@ class _Place:
                 **words,
             )
         except EdgeError as error:
-            refused = error.code in {"accuracy-gate", "accuracy-thin"}
+            refused = error.code in REFUSALS
             row = {"status": "refused" if refused else "failed", "code": error.code, "words": str(error)}
             return Made(artifact=None, row=row)
         variant = made.report["variants"][0]
