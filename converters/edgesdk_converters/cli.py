@@ -13,8 +13,14 @@ from edgesdk_converters import MAX_DROP
 app = typer.Typer(add_completion=False, help="Convert, check and pack a model for targets.")
 
 Models = Annotated[
-    list[Path], typer.Argument(metavar="MODEL...", help="A .keras, or float exports: .tflite and/or .onnx.")
+    list[Path],
+    typer.Argument(metavar="MODEL...", help="A .keras, .h5, SavedModel folder or .pt2; or float .tflite and/or .onnx."),
 ]
+
+RECIPES_HELP = (
+    "int8 (default), float, float16, int8-dynamic, int8-uint8-io, int8-float-io, int16x8, int8-tensorrt, int8-qnn, "
+    "int16-qnn, int8-per-channel-fast, or my.toml; may be repeated."
+)
 
 
 @app.command()
@@ -28,9 +34,10 @@ def convert(
     evaluation: Annotated[Path | None, typer.Option(help="Data that judges (for accuracy with labels).")] = None,
     calibration: Annotated[Path | None, typer.Option(help="Data whose ranges int8 recipes use.")] = None,
     truth: Annotated[Path | None, typer.Option(help="Labelled examples that travel with the model.")] = None,
-    recipe: Annotated[list[str] | None, typer.Option(help="int8 (default), float, …; may be repeated.")] = None,
+    recipe: Annotated[list[str] | None, typer.Option(help=RECIPES_HELP)] = None,
     artifact_format: Annotated[
-        list[str] | None, typer.Option("--format", help="tflite or onnx; may be repeated. Default: all possible.")
+        list[str] | None,
+        typer.Option("--format", help="tflite or onnx; may be repeated. Default: all that MODEL exports to."),
     ] = None,
     max_drop: Annotated[float, typer.Option(help="Largest loss against the float source, as a fraction.")] = MAX_DROP,
     metric: Annotated[

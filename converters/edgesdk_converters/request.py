@@ -28,7 +28,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One call of `convert`.
 
     Attributes:
-        models: Source files, at most one of each format; a ``.keras`` alone gives every format.
+        models: Source files, at most one of each format (`edgesdk_converters.sources`); Keras, SavedModel and PyTorch
+            are exported, and a format that no source gives directly is converted to where `formats` asks for it.
         name: The model's name.
         release: Its version, for example ``"1.0.0"``.
         targets: Names of hardware profiles.
@@ -38,8 +39,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         calibration: Data whose ranges int8 recipes use; none of it may be in `evaluation` or `truth`.
         truth: Labelled data that travels in the bundle and judges this release and its successors on devices. Each
             of the three is what `inputs.as_npz` takes.
-        recipes: Names of recipes.
-        formats: Artifact formats, preferred first; empty: all that the sources give.
+        recipes: Names of recipes, or TOML files that hold some (`edgesdk_converters.recipes.read_recipe`).
+        formats: Artifact formats, preferred first; empty: all that the sources give without conversion between formats.
         max_drop: Largest loss against the float source that the gate allows, as a fraction (0.01 is one point);
             the less, the more samples it takes to show. For errors of numbers, a fraction of the labels' standard
             deviation.
@@ -168,6 +169,10 @@ def _check_words(request: Request) -> None:
         msgspec.convert(msgspec.to_builtins(request, enc_hook=str), Request, dec_hook=lambda kind, value: kind(value))
     except msgspec.ValidationError as error:
         raise ConfigError("argument-invalid", f"{error}") from error
+    missing = [path for path in (*request.models, request.contract) if not path.exists()]
+    if missing:
+        what = "contract" if missing[0] == request.contract else "model"
+        raise ConfigError("file-missing", f"no {what} file {missing[0]}")
     if not request.targets:
         raise ConfigError("argument-invalid", "no target is named", hint="Give --target; see `edge targets list`.")
     if not 0 <= request.max_drop < 1:
