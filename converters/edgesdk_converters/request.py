@@ -164,15 +164,19 @@ def read_contract(path: Path) -> Contract:
     return contract
 
 
+def _check_there(request: Request) -> None:
+    missing = [path for path in (*request.models, request.contract) if not path.exists()]
+    if missing:
+        what = "contract" if missing[0] == request.contract else "model"
+        raise ConfigError("file-missing", f"no {what} file {missing[0]}")
+
+
 def _check_words(request: Request) -> None:
     try:
         msgspec.convert(msgspec.to_builtins(request, enc_hook=str), Request, dec_hook=lambda kind, value: kind(value))
     except msgspec.ValidationError as error:
         raise ConfigError("argument-invalid", f"{error}") from error
-    missing = [path for path in (*request.models, request.contract) if not path.exists()]
-    if missing:
-        what = "contract" if missing[0] == request.contract else "model"
-        raise ConfigError("file-missing", f"no {what} file {missing[0]}")
+    _check_there(request)
     if not request.targets:
         raise ConfigError("argument-invalid", "no target is named", hint="Give --target; see `edge targets list`.")
     if not 0 <= request.max_drop < 1:
