@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ALPHA", "MAX_DROP", "Compressed", "Conversion", "Request", "convert", "distill", "prune"]
 
-MAX_DROP = 0.02
+MAX_DROP = 0.01
 """Default of the accuracy gate: the largest loss against the float source, as a fraction of samples."""
 
 ALPHA = 0.01

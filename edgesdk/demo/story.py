@@ -147,6 +147,8 @@ class Story:
             "convert", f"{source}.tflite", f"{source}.onnx", *self._common(release),
             "--truth", str(truth), "--evaluation", str(evaluation),
             *(word for target in targets for word in ("--target", target)),
+            # Its labels are its own answers: every answer that int8 changes is a loss.
+            *(("--max-drop", "0.02") if release == "3.0.0" else ()),
             "--recipe", "float" if release == "4.0.0" else "int8", "-o", str(self.release_folder(release)), "--json",
         )  # fmt: skip
         report = msgspec.json.decode((self.release_folder(release) / "report.json").read_bytes())

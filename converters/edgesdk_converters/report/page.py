@@ -87,7 +87,8 @@ def _verdict(report: Plain) -> str:
 def _limit(verdict: Plain) -> str:
     if verdict["unit"] != 1:
         return f"{verdict['max_drop']:g} standard deviations of the labels ({verdict['metric']})"
-    return f"{100 * verdict['max_drop']:g} points of {verdict['metric']}"
+    points = 100 * verdict["max_drop"]
+    return f"{points:g} point{'' if points == 1 else 's'} of {verdict['metric']}"
 
 
 def _cards(report: Plain) -> str:
@@ -99,7 +100,7 @@ def _cards(report: Plain) -> str:
     judged = [variant["evaluation"] for variant in variants if variant.get("evaluation")]
     if judged:
         worst = min(judged, key=lambda found: found["difference"])
-        cards.append((_change(worst), f"largest change of {worst['metric']} against float"))
+        cards.append((_change(worst), f"{worst['metric']} against float, where it changes worst"))
         cards.append((f"{worst['samples']:,}", "samples judged, the same for both"))
     timed = [variant["latency"] for variant in variants if (variant.get("latency") or {}).get("timed")]
     if timed:

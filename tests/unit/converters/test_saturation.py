@@ -124,7 +124,7 @@ def test_a_loss_by_saturation_is_refused():
     verdict = saturation_gate(model, x, np.zeros(100, dtype=np.int64))
     assert isinstance(verdict, SaturationVerdict)
     assert verdict.gate.outcome is Outcome.REFUSE
-    assert verdict.gate.reference_accuracy == 1.0
+    assert verdict.gate.source_value == 1.0
     assert verdict.cause is not None
     assert "layer (16.67% of pair sums)" in verdict.cause
     assert "reduce_range=True" in verdict.cause
