@@ -31,7 +31,8 @@ PACKAGES: dict[Format, tuple[str, ...]] = {
     "tflite": ("tflite-runtime", "ai-edge-litert"),
     "onnx": ("onnxruntime", "onnxruntime-gpu"),
 }
-SATURATION_SAMPLES = 400
+SATURATION_SAMPLES = 600
+"""Enough to show that a loss stays below one point where nothing changes; the emulator takes its time."""
 Action = Callable[[Call], Any]
 
 OBSERVERS: dict[Format, tuple[Action, tuple[str, ...]]] = {

@@ -129,7 +129,7 @@ def test_a_loss_by_saturation_is_refused():
     assert "layer (16.67% of pair sums)" in verdict.cause
     assert "reduce_range=True" in verdict.cause
     halved = _quantized_around("Gemm", weight // 2, (1, 6), (1, 2))
-    passed = saturation_gate(halved, np.repeat(x, 4, axis=0), np.zeros(400, dtype=np.int64))
+    passed = saturation_gate(halved, np.repeat(x, 5, axis=0), np.zeros(500, dtype=np.int64))
     assert isinstance(passed, SaturationVerdict)
     assert passed.gate.outcome is Outcome.PASS
     assert passed.cause is None
