@@ -224,7 +224,7 @@ class _Builder:
         packages = [package for package in packages if package in known]
         if not packages:
             raise _no_runtime(artifact_format)
-        source_measure = self._reference(route, packages[-1])
+        source_measure = self._reference(route)
         word = recipe.name if artifact != float_file else "float"
         judged = source_measure if word != "float" else None
         measures = {package: self._measure(artifact, artifact_format, package, word, judged) for package in packages}
@@ -255,10 +255,8 @@ class _Builder:
             self._add(step)
         return route
 
-    def _reference(self, route: Route, package: str) -> str:
-        """Return the step that runs what the artifact must agree with."""
-        if route.reference == route.float_file:
-            return self._measure(route.float_file, route.reference_format, package, "float")
+    def _reference(self, route: Route) -> str:
+        """Return the step that runs what the artifact must agree with: in one runtime, whatever the targets have."""
         known = PACKAGES[route.reference_format]
         package = next((name for name in reversed(known) if name in self._wanted.packages), "")
         if not package:

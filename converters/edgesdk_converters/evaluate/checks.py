@@ -80,7 +80,8 @@ def latency_step(word: str, source: Path | Ref, artifact: Path | Ref, samples: P
     action = "edgesdk_converters.evaluate.latency:time_both"
     tools = (params["package"], "numpy")
     params = {**params, "processor": processor()}
-    return Step(name=f"time {word}", action=action, inputs=inputs, params=params, tools=tools, optional=True)
+    name = f"time {word} in {params['package']}"
+    return Step(name=name, action=action, inputs=inputs, params=params, tools=tools, optional=True)
 
 
 @dataclass(frozen=True, kw_only=True)

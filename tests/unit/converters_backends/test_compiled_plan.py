@@ -1,0 +1,109 @@
+"""Plans for targets whose artifact a vendor's tool makes: pure decisions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from edgesdk_converters.backends import BACKENDS
+from edgesdk_converters.plan import Plan, Wanted, build_plan
+from edgesdk_converters.recipes import find_recipe
+from edgesdk_converters.sources import Source
+from edgesdk_converters.steps import Ref
+
+from edgesdk.contract import Contract, TensorSpec
+from edgesdk.errors import ConfigError
+from edgesdk.targets.profiles import load_profile, profile_names
+
+CONTRACT = Contract(
+    version="1.0",
+    task="classification",
+    labels=("a", "b"),
+    inputs=(TensorSpec(name="x", shape=(1, 2)),),
+    outputs=(TensorSpec(name="y", shape=(1, 2)),),
+)
+DATA = {"calibration": Path("c.npz"), "evaluation": Path("e.npz"), "truth": Path("t.npz")}
+
+
+def plan(*targets: str, recipes: tuple[str, ...] = ("int8",), **changes) -> Plan:
+    words = {
+        "sources": {kind: Source(path=Path(f"v1.{kind}"), format=kind, sha256="0" * 64, size=1) for kind in KINDS},
+        "formats": ("tflite", "onnx"),
+        "data": DATA,
+        "packages": ("ai-edge-litert", "tflite-runtime", "onnxruntime"),
+        "max_drop": 0.02,
+        **changes,
+    }
+    profiles, named = [load_profile(name) for name in targets], [find_recipe(name) for name in recipes]
+    return build_plan(Wanted(contract=CONTRACT, targets=profiles, recipes=named, **words))
+
+
+KINDS = ("tflite", "onnx")
+
+
+def test_every_target_can_be_planned():
+    """The default recipe makes a variant for each profile that we ship."""
+    made = plan(*profile_names())
+    assert {variant.target.name for variant in made.variants} == set(profile_names())
+
+
+def test_vela_compiles_what_is_judged():
+    """The int8 file is judged in the TFLite runtimes, the same file goes to Vela, and no time is taken of it."""
+    [variant] = plan("ethos-u55-128").variants
+    assert variant.name == "ethos-u55-128-int8"
+    assert list(variant.measures) == ["tflite-runtime", "ai-edge-litert"]
+    steps = {step.name: step for step in plan("ethos-u55-128").steps}
+    compiling = steps[str(variant.compile_step)]
+    assert compiling.inputs["artifact"] == variant.artifact
+    assert variant.compiled == Ref(step=compiling.name, file="model_vela.tflite")
+    assert compiling.environment == BACKENDS["vela"].environment
+    assert compiling.params["options"]["accelerator_config"] == "ethos-u55-128"
+    assert variant.latency is None
+
+
+def test_two_accelerators_share_all_but_compiling():
+    """A second Ethos-U costs a compilation (and a lint), not a quantization."""
+    one, two = plan("ethos-u55-128"), plan("ethos-u55-128", "ethos-u85-256")
+    added = {step.name for step in two.steps} - {step.name for step in one.steps}
+    assert {name.partition(" ")[0] for name in added} == {"compile", "lint"}
+
+
+def test_rockchips_tool_quantizes_itself():
+    """It gets the float file and the examined calibration data; its simulator answers for the same two."""
+    made = plan("rk3588", "linux-x86_64-cpu", formats=("onnx",))
+    rockchip, _ = made.variants
+    steps = {step.name: step for step in made.steps}
+    compiling, running = steps[str(rockchip.compile_step)], steps[rockchip.measures["rknn"]]
+    for step in (compiling, running):
+        assert step.inputs["artifact"] == rockchip.artifact
+        assert step.inputs["calibration"] == DATA["calibration"]
+        assert (step.params["precision"], step.params["ranges"]) == ("int8", "minmax")
+    assert "examine calibration" in steps
+    assert rockchip.recipe.name == "int8"
+    with pytest.raises(ConfigError, match="needs calibration"):
+        plan("rk3588", data={"evaluation": Path("e.npz")})
+
+
+def test_qualcomms_runtime_runs_the_compiled_file():
+    """What is judged is the context binary itself; its float reference is ours."""
+    made = plan("qualcomm-htp-v75")
+    [variant] = made.variants
+    steps = {step.name: step for step in made.steps}
+    running = steps[variant.measures["qnn"]]
+    assert running.inputs["artifact"] == variant.compiled
+    assert running.params["options"] == {"htp_arch": 75}
+    assert list(variant.judgements) == ["qnn"]
+    early = {step.name: step for step in plan("qualcomm-htp-v75", stop_early=True).steps}
+    assert "gate" in early[running.name].params
+
+
+def test_a_jetsons_file_is_shipped_as_it_is(tmp_path):
+    """No tool runs, unless a profile asks a parser."""
+    [variant] = plan("jetson-orin-gpu").variants
+    assert variant.compiled is None
+    assert variant.recipe.name == "int8-tensorrt"
+    assert list(variant.measures) == ["onnxruntime"]
+    board = tmp_path / "board.toml"
+    board.write_text('base = "jetson-orin-gpu"\nname = "b"\n[compiler.options]\nparser = "tensorrt-rtx"\n')
+    [variant] = plan(str(board)).variants
+    assert variant.compiled is not None
