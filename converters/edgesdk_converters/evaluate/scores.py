@@ -19,6 +19,8 @@ Outputs = dict[str, NDArray[Any]]
 """By contract output, ``(N, *shape)``."""
 Rows = NDArray[np.int64]
 Value = Callable[[Rows], float]
+CHUNK = 64
+"""Rows that are widened to float64 at once: outputs may be pictures."""
 NO_CLASS = -1
 """Stands in a row of classes where there is none to compare, for example after the end of a sequence."""
 
@@ -131,15 +133,24 @@ def reproduced(outputs: Outputs, reference: Outputs) -> Scored:
 
     Not bounded below; an output of the reference that never varies counts as reproduced where it is equal.
     """
-    parts = []
-    for name, values in outputs.items():
-        ours, theirs = _wide(values), _wide(reference[name])
-        parts.append((np.square(ours - theirs).mean(axis=1), theirs.mean(axis=1), np.square(theirs).mean(axis=1)))
+    parts = [_moments(values, reference[name]) for name, values in outputs.items()]
 
     def value(rows: Rows) -> float:
         return min(_share(errors[rows], means[rows], squares[rows]) for errors, means, squares in parts)
 
     return Scored(value=value)
+
+
+def _moments(values: NDArray[Any], reference: NDArray[Any]) -> tuple[NDArray[np.float64], ...]:
+    """Return each row's mean squared difference, and mean and mean square of the reference; a few rows at a time."""
+    found = []
+    for start in range(0, len(values), CHUNK):
+        ours, theirs = (_wide(each[start : start + CHUNK]) for each in (values, reference))
+        found.append(
+            np.stack([np.square(ours - theirs).mean(axis=1), theirs.mean(axis=1), np.square(theirs).mean(axis=1)])
+        )
+    errors, means, squares = np.concatenate(found, axis=1)
+    return errors, means, squares
 
 
 def _share(errors: NDArray[np.float64], means: NDArray[np.float64], squares: NDArray[np.float64]) -> float:
@@ -180,4 +191,5 @@ def column_spread(truth: NDArray[Any]) -> float:
 
 def all_finite(outputs: Outputs, names: Sequence[str]) -> NDArray[np.bool_]:
     """Say for each sample whether the named outputs are finite."""
-    return np.all([np.isfinite(_wide(outputs[name])).all(axis=1) for name in names], axis=0)  # type: ignore[no-any-return]  # numpy
+    each = [np.isfinite(outputs[name]).reshape(len(outputs[name]), -1).all(axis=1) for name in names]
+    return np.all(each, axis=0)  # type: ignore[no-any-return]  # numpy
