@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import zipfile
+
+import numpy as np
 import onnx
 import pytest
-from edgesdk_converters.sources import open_source
+from edgesdk_converters.sources import external_data, open_source
 from edgesdk_converters.sources.onnx import check_opset, fix_sizes
 
 from edgesdk.contract import Contract, TensorSpec
@@ -53,3 +56,72 @@ def test_open_sizes_take_what_the_contract_fixes(open_size):
     fix_sizes(model, Contract(version="1.0", task="other", inputs=(specs["x"],), outputs=(specs["y"],)))
     for found in (*model.graph.input, *model.graph.output):
         assert [dimension.dim_value for dimension in found.type.tensor_type.shape.dim] == [1, 3, 8]
+
+
+def archive(path, *names: str):
+    with zipfile.ZipFile(path, "w") as file:
+        for name in names:
+            file.writestr(name, "x")
+    return path
+
+
+def test_frameworks_are_recognised_by_what_they_write(tmp_path):
+    """HDF5, a SavedModel folder and a PyTorch program are told by their content."""
+    hdf5 = tmp_path / "model.h5"
+    hdf5.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(20))
+    saved = tmp_path / "saved"
+    (saved / "variables").mkdir(parents=True)
+    (saved / "saved_model.pb").write_bytes(b"graph")
+    program = archive(
+        tmp_path / "program.pt2", "m/archive_format", "m/models/model.json", "m/data/sample_inputs/model.pt"
+    )
+    assert [open_source(path).format for path in (hdf5, saved, program)] == ["keras", "savedmodel", "pt2"]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: archive(path / "w.pt", "w/data.pkl", "w/data/0"), "pickled PyTorch file"),
+        (lambda path: archive(path / "s.pt", "s/data.pkl", "s/constants.pkl"), "TorchScript"),
+        (lambda path: archive(path / "a.zip", "readme.txt"), "no known model format"),
+        (lambda path: (path / "old.pth").write_bytes(b"\x80\x02pickle") and path / "old.pth", "pickled PyTorch file"),
+        (lambda path: (path / "w.safetensors").write_bytes(b"{}") and path / "w.safetensors", "no graph"),
+        (lambda path: (path / "m.onnx").write_text("version https://git-lfs\n") and path / "m.onnx", "Git LFS"),
+        (lambda path: path, "no saved_model.pb"),
+    ],
+)
+def test_what_holds_no_readable_graph_is_refused_by_name(tmp_path, make, words):
+    """Each is refused with what it is; nothing is unpickled."""
+    with pytest.raises(ConfigError, match=words) as caught:
+        open_source(make(tmp_path))
+    assert caught.value.code == "model-format"
+    assert caught.value.hint
+
+
+def test_a_folder_is_known_by_all_its_files(tmp_path):
+    """Another weight makes another source; so does the name of a file."""
+    (tmp_path / "saved_model.pb").write_bytes(b"graph")
+    weights = tmp_path / "weights"
+    weights.write_bytes(b"1")
+    first = open_source(tmp_path)
+    weights.write_bytes(b"2")
+    second = open_source(tmp_path)
+    weights.rename(tmp_path / "other")
+    assert len({first.sha256, second.sha256, open_source(tmp_path).sha256}) == 3
+    assert first.size == 6
+
+
+def test_data_outside_an_onnx_file_belongs_to_it(tmp_path):
+    """Tensors that lie in another file change the source's hash and count in its size."""
+    onnx = pytest.importorskip("onnx")
+    tensor = onnx.numpy_helper.from_array(np.arange(4, dtype=np.float32), "w")
+    output = onnx.helper.make_tensor_value_info("w", onnx.TensorProto.FLOAT, [4])
+    model = onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [output], [tensor]))
+    path = tmp_path / "m.onnx"
+    onnx.save(model, path, save_as_external_data=True, location="m.bin", size_threshold=0)
+    [data] = external_data(path)
+    before = open_source(path)
+    data.write_bytes(bytes(len(data.read_bytes())))
+    assert data.name == "m.bin"
+    assert before.size == path.stat().st_size + data.stat().st_size
+    assert open_source(path).sha256 != before.sha256

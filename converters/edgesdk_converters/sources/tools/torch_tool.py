@@ -1,4 +1,4 @@
-"""Run by the Python of PyTorch's environment, which has none of ours: ``torch_tool.py PROGRAM.pt2 MODEL.onnx OPSET``."""
+"""Run by the Python of PyTorch's environment: ``torch_tool.py PROGRAM.pt2 MODEL.onnx OPSET``."""
 
 from __future__ import annotations
 
