@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,7 @@ def regression(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "calibration": folder / "calibration.npz",
         "evaluation": folder / "evaluation.npz",
         "cache_dir": folder / "cache",
+        "max_drop": 0.05,
         "doctor": False,
         "reason": "made-up data",
         "built_at": "2026-01-02T03:04:05Z",
@@ -170,3 +173,30 @@ def test_a_calibration_that_does_not_hold_the_values_names_where_the_error_start
     ) as caught:
         converted(regression, tmp_path / "release", calibration=tmp_path / "quiet.npz")
     assert caught.value.code == "accuracy-gate"
+
+
+REPEAT = """
+import json, subprocess, sys
+from edgesdk_converters import convert
+popen = subprocess.Popen.__init__
+def only_git(self, args, *rest, **words):
+    assert args[0] == "git", args
+    popen(self, args, *rest, **words)
+subprocess.Popen.__init__ = only_git
+words = json.loads(sys.argv[1])
+made = convert(words.pop("model"), **words)
+heavy = {"tensorflow", "keras", "torch", "onnxruntime", "ai_edge_litert", "tflite_runtime", "litert_quantizer", "scipy"}
+ran = [step["name"] for step in made.report["steps"] if not step["cached"]]
+print(json.dumps({"ran": ran, "heavy": sorted(heavy & set(sys.modules))}))
+"""
+
+
+def test_a_repeated_conversion_runs_nothing_and_loads_nothing_heavy(regression, tmp_path):
+    """The second time no step runs, no process is started and no runtime is imported: that is why it is instant."""
+    converted(regression, tmp_path / "first")
+    words = {key: value for key, value in regression.items() if key != "folder"}
+    words |= {"model": regression["folder"] / "model.onnx", "out": tmp_path / "second"}
+    command = [sys.executable, "-c", REPEAT, json.dumps(words, default=str)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"ran": [], "heavy": []}
