@@ -45,6 +45,7 @@ def docs(session: nox.Session) -> None:
         "render_errors.py": "errors.md",
         "render_states.py": "deployment-states.md",
         "render_asyncapi.py": "asyncapi.yaml",
+        "render_lint.py": "lint.md",
     }
     for script, page in pages.items():
         with Path("docs", page).open("w") as out:

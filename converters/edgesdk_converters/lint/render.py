@@ -28,10 +28,10 @@ def summary(report: LintReport) -> str:
     if report.refused:
         return f"{report.target}: REFUSED. {report.rules} takes no file like this; see the findings marked refused."
     off = f"{report.ops_off} of {report.ops} operators"
-    share = f"{report.share('macs'):.1%} of {_big(report.macs)} multiply-accumulates"
     if not report.ops_off:
         return f"{report.target}: all {report.ops} operators run on {report.rules}."
-    return f"{report.target}: {off} ({report.share('ops'):.1%}) and {share} will not run on {report.rules}."
+    macs = f" and {report.share('macs'):.1%} of {_big(report.macs)} multiply-accumulates" if report.macs else ""
+    return f"{report.target}: {off} ({report.share('ops'):.1%}){macs} will not run on {report.rules}."
 
 
 def _table(report: LintReport) -> Table:

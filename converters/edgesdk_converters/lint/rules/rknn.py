@@ -8,14 +8,13 @@ from edgesdk_converters.lint.rules.rule import Rule, RuleSet, words
 
 MAX_RANK = 4
 OPS = words(
-    "Add And ArgMax ArgMin AveragePool BatchNormalization Cast Clip Concat Constant ConstantOfShape Conv",
-    "ConvTranspose Cos DepthToSpace DequantizeLinear Div Dropout Elu Equal Erf Exp Expand EyeLike Flatten Floor",
-    "Gather GatherElements Gemm GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual GRU HardSigmoid HardSwish",
-    "Identity If InstanceNormalization LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax",
-    "LpNormalization LRN LSTM MatMul Max MaxPool MaxRoiPool MeanVarianceNormalization Min Mish Mod Mul Pad Pow",
-    "PRelu QuantizeLinear ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Resize ReverseSequence RoiAlign",
-    "ScatterND Shape Sigmoid Sin Size Slice Softmax Softplus SpaceToDepth Split Sqrt Squeeze Sub Tanh Tile",
-    "Transpose Unsqueeze Where",
+    "Abs Add And ArgMax ArgMin AveragePool BatchNormalization Cast Clip Concat Constant ConstantOfShape Conv",
+    "ConvTranspose CumSum DepthToSpace DequantizeLinear Div Dropout Einsum Elu Equal Expand EyeLike Flatten GRU",
+    "Gather GatherElements GatherND Gemm GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual HardSigmoid",
+    "HardSwish Hardmax Identity If InstanceNormalization LSTM LeakyRelu Less LessOrEqual LpNormalization MatMul",
+    "Max MaxPool MaxRoiPool MeanVarianceNormalization Mish Mul Neg PRelu Pad Pow QuantizeLinear ReduceL2",
+    "ReduceMean ReduceSum Relu Reshape Resize ReverseSequence RoiAlign ScatterND Shape Sigmoid Size Slice Softmax",
+    "Softplus Split Sqrt Squeeze Sub Sum Tanh ThresholdedRelu Tile Transpose Unsqueeze Where",
 )
 BATCH_ONE = words("GRU LogSoftmax RoiAlign Slice Softmax Tile")
 
@@ -29,6 +28,22 @@ def _batch(node: Node) -> str | None:
 def _resize(node: Node) -> str | None:
     mode = node.attributes.get("mode", "nearest")
     return None if mode in {"nearest", "linear"} else f"mode {mode}"
+
+
+def _computed(node: Node) -> str | None:
+    other = node.input(1)
+    return None if other is None or other.constant else f"{other.name} is computed"
+
+
+def _padded_average(node: Node) -> str | None:
+    pads = node.attributes.get("pads") or []
+    return f"pads {pads}" if any(pads) and not node.attributes.get("count_include_pad") else None
+
+
+def _steps(node: Node) -> str | None:
+    steps = node.input(4)
+    values = steps.values if steps is not None else None
+    return f"steps {values.reshape(-1).tolist()}" if values is not None and (values != 1).any() else None
 
 
 _CPU = "The toolkit has no NPU kernel for it; it runs on the CPU, or the build fails."
@@ -55,6 +70,30 @@ RULES: tuple[Rule, ...] = (
         why=_CPU,
         rewrite="Export with batch 1.",
         ops=BATCH_ONE,
+    ),
+    Rule(
+        name="constant-operand",
+        limit="the second input is a constant",
+        check=_computed,
+        why=_CPU,
+        rewrite="Use a constant, or Mul, Add and Relu.",
+        ops=words("Pow PRelu"),
+    ),
+    Rule(
+        name="average-pool",
+        limit="padding is counted (count_include_pad), or there is none",
+        check=_padded_average,
+        why=_CPU,
+        rewrite="Pad before (Pad), or set count_include_pad.",
+        ops=words("AveragePool"),
+    ),
+    Rule(
+        name="slice-steps",
+        limit="steps are 1",
+        check=_steps,
+        why=_CPU,
+        rewrite="Use a Conv or MaxPool with a stride.",
+        ops=words("Slice"),
     ),
     Rule(
         name="resize",
@@ -86,25 +125,30 @@ RKNN = RuleSet(
     ops=OPS,
     rules=RULES,
     rewrites={
-        "Abs": "Use Max(x, -x).",
         "Ceil": "Leave it to the application.",
-        "Einsum": "Export it as MatMul and Transpose.",
-        "GatherND": "Use Gather or Slice.",
         "Gelu": "Use Relu or HardSwish, or the Erf form (export with opset 19 or lower).",
+        "Erf": "Use a Gelu by Sigmoid or Tanh, or HardSwish.",
+        "Exp": "Use Softmax or Sigmoid where it is part of one.",
+        "Floor": "Leave it to the application.",
+        "LayerNormalization": "Export with opset 16 or lower, which writes it as ReduceMean, Sub, Mul and Sqrt.",
+        "Log": "Leave it to the application.",
+        "LogSoftmax": "Use Softmax; the order of the classes is the same.",
+        "LRN": "Use BatchNormalization.",
+        "ReduceMax": "Use GlobalMaxPool or MaxPool.",
+        "ReduceMin": "Use GlobalMaxPool of the negated values.",
+        "SpaceToDepth": "Use a Conv with stride 2.",
         "GroupNormalization": "Use BatchNormalization, or the form of InstanceNormalization.",
+        "Min": "Use Clip where the other side is a constant.",
         "Loop": "Unroll it at export.",
-        "Neg": "Use Mul by -1.",
         "NonMaxSuppression": "Leave it to the application.",
         "Not": "Use Equal with 0.",
         "QLinearConv": "Give the float model: rknn-toolkit2 quantizes itself.",
         "QLinearMatMul": "Give the float model: rknn-toolkit2 quantizes itself.",
         "Reciprocal": "Use Div.",
-        "ReduceL2": "Use Mul, ReduceSum and Sqrt.",
         "Round": "Leave it to the application.",
         "RNN": "Use GRU or LSTM.",
         "ScatterElements": "Use ScatterND.",
-        "Sum": "Use Add.",
         "TopK": "Leave it to the application.",
     },
-    source="the operator list of rknn-toolkit2 2.1; not compared with builds",
+    source="the operator list of rknn-toolkit2 2.1, corrected by builds of single operators with 2.5.0 for rk3588",
 )

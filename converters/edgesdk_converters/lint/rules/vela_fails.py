@@ -16,8 +16,7 @@ from edgesdk_converters.lint.rules.vela_roles import features, padded, role, see
 HWC, MAX_DILATION, MAX_STRIDE, RANK = 3, 2, 3, 4
 MOVES = words(
     "ABS ARG_MAX CONCATENATION EXPAND_DIMS GATHER MIRROR_PAD PACK PAD PADV2 RESHAPE REVERSE_V2 SCATTER_ND SELECT",
-    "SELECT_V2 SLICE SPLIT SPLIT_V SQUEEZE STRIDED_SLICE TILE TRANSPOSE UNPACK CAST EQUAL NOT_EQUAL GREATER",
-    "GREATER_EQUAL LESS LESS_EQUAL ASSIGN_VARIABLE READ_VARIABLE",
+    "SELECT_V2 SLICE SPLIT SPLIT_V SQUEEZE STRIDED_SLICE TILE TRANSPOSE UNPACK CAST ASSIGN_VARIABLE READ_VARIABLE",
 )
 NOT_WIDE = words(
     "AVERAGE_POOL_2D BATCH_MATMUL CONV_2D DEPTHWISE_CONV_2D DIV ELU EXP FULLY_CONNECTED LEAKY_RELU LOGISTIC",
@@ -107,10 +106,12 @@ def _widest(node: Node) -> str | None:
 
 
 def _wide(node: Node) -> str | None:
-    found = next((tensor for tensor in features(node) if bits(tensor) == WIDE), None)
+    given = role(node, "feature")
+    # An activation may widen its result.
+    tensors = [given] if node.op.startswith("RELU") else features(node)
+    found = next((tensor for tensor in tensors if tensor is not None and bits(tensor) == WIDE), None)
     if found is None:
         return None
-    given = role(node, "feature")
     unscaled = given is not None and given.dims == node.outputs[0].dims
     return None if unscaled and node.op.startswith("RESIZE") else f"{found.name} is {found.dtype}"
 
@@ -163,6 +164,7 @@ def _one(name: str, limit: str, check: object, ops: str, rewrite: str) -> Rule:
 
 
 _INT8 = "Quantize the operator to int8."
+_NOT_BOOL = "EXP NEG RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR SOFTMAX SUM TANH"
 _CONSTANT_WEIGHTS = "Make the weights constants, or use BATCH_MATMUL."
 ALWAYS: tuple[Rule, ...] = (
     _one(
@@ -222,10 +224,10 @@ U85: tuple[Rule, ...] = (
         frozenset(),
     ),
     _rule("bias", "biases of 8-bit layers are int32", _narrow_bias, FILTERED, "Store the bias as int32.", frozenset()),
-    _rule("int64", "int64 is moved or compared only", _widest, frozenset(), "Use int32 or int8.", MOVES),
+    _rule("int64", "int64 is moved only", _widest, frozenset(), "Use int32 or int8.", MOVES),
     _rule("int32", "inputs and outputs are at most 16 bits wide", _wide, NOT_WIDE, _INT8, frozenset()),
     _one("quantize", "what is quantized is at most 16 bits wide", _quantize_wide, "QUANTIZE", _INT8),
-    _one("bool", "the input is no bool", _bool, "RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR SOFTMAX SUM TANH", _INT8),
+    _one("bool", "the input is no bool", _bool, _NOT_BOOL, _INT8),
     _one("select-unsigned", "values are not uint8", _select_unsigned, "SELECT SELECT_V2", "Use int8."),
     _one("div-operands", "both inputs have one dtype", _operands, "DIV", "Quantize both sides alike."),
 )

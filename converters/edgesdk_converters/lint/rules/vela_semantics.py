@@ -106,7 +106,7 @@ def _count(wanted: int) -> object:
 
 def _pad(node: Node) -> str | None:
     given, amounts, result = role(node, "feature"), role(node, "parameter"), node.outputs[0]
-    if given is None or amounts is None or not result.static:
+    if given is None or amounts is None or not given.static or not result.static:
         return None
     if amounts.values is None:
         return "the paddings are computed"

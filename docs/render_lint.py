@@ -1,0 +1,91 @@
+"""Print docs/lint.md from the rules themselves: `python docs/render_lint.py > docs/lint.md`.
+
+The words and the benchmark's output beside them are in this file and in `docs/lint-agreement.md`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgesdk_converters.lint.rules import RULE_SETS
+from edgesdk_converters.lint.rules.rule import GraphRule, Rule, RuleSet
+
+HEAD = """# Target lint
+
+`edge lint MODEL --target T` says in about a second, before anything is converted, which operators of a model will not
+run on a target's accelerator, which constraint each breaks, and the rewrite that cures it. It imports no TensorFlow and
+runs no vendor's tool.
+
+```
+edge lint model.tflite --target ethos-u55-128
+edge lint model.onnx --target jetson-orin-gpu --fail-on-fallback 0.05 --by macs
+edge lint model.keras --target rk3588 --contract contract.toml --json
+```
+
+| | |
+| --- | --- |
+| model | `.tflite` or `.onnx`; a `.keras`, `.h5`, SavedModel or `.pt2` is exported first and needs `--contract` |
+| `--fail-on-fallback S` | exit 6 (`fallback-share`) if more than the share S is beside the accelerator |
+| `--by` | share of `macs` (default; of a model without any, its operators) or of `ops` |
+| `--json` | one object: `findings`, `ops`, `ops_off`, `macs`, `macs_off`, `refused`, `assumed`, `share_off` |
+
+Each finding is one of
+
+- **refused**: the compiler or runtime takes no file with it; the whole model is off, and the exit status is 6;
+- **fallback**: the operator runs on the CPU beside the accelerator, or not at all where there is no such CPU;
+- **slow**: it runs, and could be faster or simpler. It counts in no share.
+
+A float model for an integer-only target is linted as it will be after full int8 quantization, and an ONNX model for
+Ethos-U as the TFLite that converters make of it; both are said at the top of the report (`assumed`).
+Multiply-accumulates count convolutions, matrix products and recurrent layers; an open dimension counts as 1.
+
+`edge convert` runs the same lint before a vendor's tool gets a file: `--fail-on-fallback` refuses there, the report of
+each variant has it under `lint`. From Python: `edgesdk_converters.lint.graph.read_graph(path)` and
+`edgesdk_converters.lint.check.check(graph, profile)`.
+
+"""
+TAIL = """
+## What it does not know
+
+Rules of Vela that depend on a board's memory are left to Vela (`memory-too-small`). Which operators Rockchip's and
+Qualcomm's compilers fuse, split or move for speed is not predicted. Whether an ONNX exporter or converter will rewrite
+an operator is guessed by name only. TensorRT's own plugins are not counted as operators.
+"""
+AGREEMENT = Path(__file__).parent / "lint-agreement.md"
+
+
+def main() -> None:
+    print(HEAD, end="")
+    print(AGREEMENT.read_text(), end="")
+    print("\n## Rules\n")
+    for rules in RULE_SETS:
+        _print(rules)
+    print(TAIL, end="")
+
+
+def _print(rules: RuleSet) -> None:
+    if rules.name == "Ethos-U65":
+        print("### Ethos-U65\n\nThe rules of Ethos-U55.\n")
+        return
+    print(f"### {rules.name}\n\nReads {rules.format.upper()}. Source: {rules.source}.\n")
+    if rules.ops is not None:
+        print("Operators: " + ", ".join(sorted(rules.ops)) + ".\n")
+    elif rules.rewrites:
+        print("All operators but: " + ", ".join(sorted(rules.rewrites)) + ".\n")
+    print("| rule | operators | must hold | beyond it | why | do this |\n| --- | --- | --- | --- | --- | --- |")
+    for rule in (*rules.graph_rules, *rules.rules, *rules.last):
+        cells = (f"`{rule.name}`", _ops(rule), rule.limit, rule.effect, rule.why, rule.rewrite)
+        print("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    print()
+
+
+def _ops(rule: Rule | GraphRule) -> str:
+    if isinstance(rule, GraphRule):
+        return "the model"
+    if rule.ops:
+        return ", ".join(sorted(rule.ops))
+    return "all but " + ", ".join(sorted(rule.but)) if rule.but else "all"
+
+
+if __name__ == "__main__":
+    main()

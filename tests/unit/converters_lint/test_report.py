@@ -1,0 +1,81 @@
+"""The report: shares, the refusal, and that every rule says what a person needs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from edgesdk_converters.lint.report import Finding, LintReport
+from edgesdk_converters.lint.rules import RULE_SETS, find_rules
+
+from edgesdk.errors import TargetError
+from edgesdk.targets.profiles import load_profile, profile_names
+
+
+def _report(*, refused: bool = False, macs: int = 100, off: int = 7) -> LintReport:
+    finding = Finding(
+        node="n", op="SIN", rule="supported-op", effect="refused" if refused else "fallback", limit="l", found="f",
+        why="w", rewrite="use a table",
+    )  # fmt: skip
+    return LintReport(
+        target="t", rules="r", source="s", format="tflite", assumed=(), findings=(finding,), ops=4, ops_off=1,
+        macs=macs, macs_off=off if macs else 0, refused=refused,
+    )  # fmt: skip
+
+
+def test_shares_by_ops_and_by_macs():
+    """Each share is of its own whole; a model without MACs is judged by its operators."""
+    assert _report().share("ops") == 0.25
+    assert _report().share("macs") == 0.07
+    assert _report(macs=0).share("macs") == 0.25
+
+
+@pytest.mark.parametrize(("most", "by", "raises"), [(0.07, "macs", False), (0.06, "macs", True), (0.2, "ops", True)])
+def test_too_large_a_share_is_refused_with_the_first_rewrite(most, by, raises):
+    """The limit itself is allowed; beyond it the error names the share and says what to do."""
+    if not raises:
+        _report().check(most, by)
+        return
+    with pytest.raises(TargetError) as caught:
+        _report().check(most, by)
+    assert caught.value.code == "fallback-share"
+    assert caught.value.hint == "use a table"
+
+
+def test_a_refused_file_is_refused_whatever_is_allowed():
+    """No share helps a file that the compiler does not take."""
+    with pytest.raises(TargetError, match="takes no file like this"):
+        _report(refused=True).check(1.0)
+
+
+@pytest.mark.parametrize("rules", RULE_SETS, ids=lambda rules: rules.name)
+def test_every_rule_says_its_limit_its_reason_and_a_rewrite(rules):
+    """Names are unique within a set; no text is missing."""
+    every = [*rules.rules, *rules.last, *rules.graph_rules]
+    assert all(rule.name and rule.limit and rule.why and rule.rewrite for rule in every)
+    names = [rule.name for rule in every]
+    assert len(names) == len(set(names))
+
+
+def test_every_target_has_rules_for_what_it_takes():
+    """No profile is left without a lint."""
+    for name in profile_names():
+        profile = load_profile(name)
+        tflite = any(runtime.name.startswith("tflite") for runtime in profile.runtimes)
+        assert find_rules(profile, "tflite" if tflite else "onnx").rules
+
+
+def test_a_target_that_takes_onnx_refuses_tflite():
+    """The error says what to give instead."""
+    with pytest.raises(TargetError) as caught:
+        find_rules(load_profile("jetson-orin-gpu"), "tflite")
+    assert caught.value.code == "runtime-missing"
+
+
+def test_the_rendered_page_is_up_to_date():
+    """docs/lint.md is what docs/render_lint.py prints today."""
+    docs = Path(__file__).parents[3] / "docs"
+    made = subprocess.run([sys.executable, docs / "render_lint.py"], capture_output=True, text=True, check=True)
+    assert (docs / "lint.md").read_text() == made.stdout, "run: python docs/render_lint.py > docs/lint.md"
