@@ -13,7 +13,7 @@ from edgesdk_agent.store.generations import GenerationStore
 from edgesdk_agent.store.slots import SlotsStore
 
 import edgesdk.bundle.reader as bundle_reader
-from edgesdk.generation import Generation, read_slots, slots_file
+from edgesdk.generation import Generation, Slots, read_slots, slots_file
 
 
 def _replace(owner: object, name: str, broken: object) -> None:
@@ -103,6 +103,17 @@ def _commit_by_two_writes() -> None:
     _replace(SlotsStore, "commit", twice)
 
 
+def _second_try_believes() -> None:
+    """A move of the slots that seems made is not written again, although the sync behind it may have failed."""
+    move = SlotsStore._move  # noqa: SLF001 - a mutant reaches inside
+
+    def believing(self: SlotsStore, now: Slots, **changes: str | None) -> Slots:
+        made = all(getattr(now, name) == value for name, value in changes.items())
+        return now if made else move(self, now, **changes)
+
+    _replace(SlotsStore, "_move", believing)
+
+
 MUTANTS: dict[str, Callable[[], None]] = {
     "no file sync": _no_file_sync,
     "no folder sync": _no_folder_sync,
@@ -111,6 +122,7 @@ MUTANTS: dict[str, Callable[[], None]] = {
     "slots overwritten in place": _in_place,
     "state.db not synced": _relaxed_database,
     "commit by two writes": _commit_by_two_writes,
+    "a second try believes the first": _second_try_believes,
 }
 
 
