@@ -83,9 +83,10 @@ def _of_classes(figure: str, *, weighted: bool) -> Callable[[Case], Scored]:
 
 
 def _agreement(case: Case) -> Scored:
-    if case.contract.task == "classification" and case.contract.outputs[0].shape[-1] != 1:
-        same = scores.answered_classes(case.outputs) == scores.answered_classes(case.reference)
-        return scores.mean_of(same.all(axis=1))
+    name, shape = case.contract.outputs[0].name, case.contract.outputs[0].shape
+    if case.contract.task == "classification" and shape[-1:] not in {(), (1,)}:
+        ours, theirs = (scores.answered_classes({name: each[name]}) for each in (case.outputs, case.reference))
+        return scores.mean_of((ours == theirs).all(axis=1))
     return scores.reproduced(case.outputs, case.reference)
 
 

@@ -115,8 +115,10 @@ def _averages(cases: dict[str, Case]) -> dict[str, dict[str, float]]:
     kind = _kind(cases["source"])
     every = np.arange(len(next(iter(cases["source"].outputs.values()))))
     found: dict[str, dict[str, float]] = {}
+    # Agreement stands beside them; an exact match of one class is accuracy, and other outputs are no classes.
+    left_out = {AGREEMENT, "exact-match"} if kind == "class" else {AGREEMENT}
     for metric in METRICS.values():
-        if kind in metric.truth and metric.name != AGREEMENT:
+        if kind in metric.truth and metric.name not in left_out:
             found[metric.name] = {name: metric.score(case).value(every) for name, case in cases.items()}
     return {name: each for name, each in found.items() if np.isfinite(list(each.values())).all()}
 
@@ -128,8 +130,13 @@ def _kind(case: Case) -> Any:
 
 
 def _of_values(case: Case) -> dict[str, Any]:
-    errors = case.first().astype(np.float64) - case.numbers()
-    spread = float(np.mean(np.square(case.numbers() - case.numbers().mean(axis=0))))
+    outputs = case.first().astype(np.float64)
+    finite = np.isfinite(outputs).all(axis=1)
+    if not finite.any():
+        return {}
+    truth = case.numbers()[finite]
+    errors = outputs[finite] - truth
+    spread = float(np.mean(np.square(truth - truth.mean(axis=0))))
     return {
         "bias": float(np.mean(errors)),
         "p95": float(np.percentile(np.abs(errors), 95)),

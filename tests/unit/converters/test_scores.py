@@ -93,6 +93,14 @@ def test_agreement_of_numbers_is_the_share_of_variance():
     assert scores.reproduced(noisy, reference).value(rows) == pytest.approx(0.9, abs=0.01)
 
 
+def test_agreement_of_classes_is_that_of_the_first_output():
+    """What else a classifier gives, an embedding say, is no class: it does not disagree."""
+    reference = {"out": np.eye(3)[[0, 1, 2]], "embedding": np.eye(8)[[0, 1, 2]]}
+    outputs = {"out": np.eye(3)[[0, 1, 0]], "embedding": np.eye(8)[[5, 6, 7]]}
+    case = Case(contract=_contract(), outputs=outputs, reference=reference, truth=None)
+    assert METRICS["agreement"].score(case).samples.tolist() == [1.0, 1.0, 0.0]
+
+
 def test_nan_never_scores():
     """A NaN answer is no right answer and no agreement."""
     outputs = np.eye(3)[[0, 1]]

@@ -1,0 +1,88 @@
+"""The judging step on outputs of any task: it answers, whatever the model gives."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from edgesdk_converters.evaluate.step import judge
+from edgesdk_converters.isolation import Call
+
+from edgesdk.canonical import canonical_json
+from edgesdk.contract import Contract, TensorSpec
+
+N = 300
+
+
+def judged(folder: Path, task: str, outputs: dict, source: dict, *, y=None, **params) -> dict:
+    """Run the step on made-up outputs; what it answers must be what a cache can keep."""
+    contract = Contract(
+        version="1.0",
+        task=task,
+        inputs=(TensorSpec(name="x", shape=(1, 2)),),
+        outputs=tuple(TensorSpec(name=name, shape=(1, *values.shape[1:])) for name, values in source.items()),
+    )
+    arrays = {"x": np.random.default_rng(1).normal(size=(N, 2)), **({} if y is None else {"y": y})}
+    np.savez(folder / "data.npz", **arrays)
+    np.savez(folder / "artifact.npz", **outputs)
+    np.savez(folder / "source.npz", **source)
+    names = {"evaluation": "data", "artifact": "artifact", "source": "source"}
+    call = Call(
+        inputs={key: folder / f"{name}.npz" for key, name in names.items()},
+        params={"contract": msgspec.to_builtins(contract), "max_drop": 0.05, "instalments": False, **params},
+        out=folder,
+        progress=lambda _done, _total: None,
+    )
+    return json.loads(canonical_json(judge(call)))
+
+
+@pytest.fixture
+def classified():
+    """Scores, classes, and an embedding beside them."""
+    random = np.random.default_rng(2)
+    truth = random.integers(0, 3, N)
+    scores = np.eye(3)[truth] + random.normal(0, 0.3, (N, 3))
+    return {"out": scores.astype(np.float32), "embedding": random.normal(size=(N, 16)).astype(np.float32)}, truth
+
+
+def test_a_classifier_with_an_embedding_beside_it(tmp_path, classified):
+    """Accuracy gates, all figures are there, and every output has its parity."""
+    outputs, truth = classified
+    found = judged(tmp_path, "classification", outputs, outputs, y=truth, metric="accuracy")
+    assert found["verdict"]["outcome"] == "pass"
+    assert set(found["parity"]) == {"out", "embedding"}
+    assert {"accuracy", "f1", "auc"} <= set(found["figures"]["averages"])
+    assert found["figures"]["artifact"]["classes"][0]["recall_interval"][0] < 1
+
+
+@pytest.mark.parametrize("task", ["classification", "regression", "other"])
+def test_nan_everywhere_is_a_refusal_and_no_crash(tmp_path, classified, task):
+    """An artifact that answers nothing finite is refused by its samples, for every task and with labels or without."""
+    outputs, truth = classified
+    broken = {name: np.full_like(values, np.nan) for name, values in outputs.items()}
+    y = {"classification": truth, "regression": outputs["out"], "other": None}[task]
+    metric = {"classification": "accuracy", "regression": "rmse", "other": "agreement"}[task]
+    found = judged(tmp_path, task, broken, outputs, y=y, metric=metric)
+    assert (found["verdict"]["outcome"], found["verdict"]["non_finite"]) == ("refuse", N)
+    assert f"NaN or infinity on {N} of {N} samples" in found["verdict"]["reason"]
+
+
+def test_a_runtime_that_loaded_nothing_has_no_verdict(tmp_path, classified):
+    """Its measuring step wrote no outputs; that is told elsewhere."""
+    outputs, truth = classified
+    assert judged(tmp_path, "classification", {}, outputs, y=truth, metric="accuracy")["verdict"] is None
+
+
+def test_errors_of_numbers_are_judged_by_t(tmp_path):
+    """MAE is a mean of numbers: a paired t, and the larger error stands in the figures."""
+    random = np.random.default_rng(3)
+    truth = random.normal(size=(N, 1))
+    source = {"out": (truth + random.normal(0, 0.3, (N, 1))).astype(np.float32)}
+    artifact = {"out": source["out"] + random.normal(0, 0.2, (N, 1)).astype(np.float32)}
+    found = judged(tmp_path, "regression", artifact, source, y=truth, metric="mae", max_drop=0.06)
+    assert found["verdict"]["method"] == "t"
+    assert found["verdict"]["loss"] > 0
+    assert found["figures"]["averages"]["rmse"]["artifact"] > found["figures"]["averages"]["rmse"]["source"]
