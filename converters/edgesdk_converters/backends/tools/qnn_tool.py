@@ -39,6 +39,7 @@ def build(asked: dict[str, Any]) -> dict[str, Any]:
         if "fallback to CPU EP has been explicitly disabled" not in str(error):
             raise
         whole, refused = False, str(error)
+        Path(asked["compiled"]).unlink(missing_ok=True)  # it is written before the refusal, and not written over
         session = open_session(asked, whole=False)
     nodes = [
         {"ep": subgraph.ep_name, "op": node.op_type, "name": node.name}

@@ -17,7 +17,8 @@ def main() -> None:
     model = Path(asked["model"]).read_bytes()
     logger = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(logger)
-    parser = trt.OnnxParser(builder.create_network(0), logger)
+    network = builder.create_network(0)  # held: the parser does not, and would read freed memory
+    parser = trt.OnnxParser(network, logger)
     whole = bool(parser.supports_model_v2(model))
     Path(asked["compiled"]).write_bytes(model)
     Path(answer).write_text(json.dumps({"whole": whole, "title": f"tensorrt-rtx {trt.__version__}", **told(parser)}))
