@@ -266,7 +266,6 @@ class _Ladder:
 
     def _note(self, kind: Kind, judged: Judged, plan: Plan, why: str, alpha: float) -> None:
         verdict = next(iter(judged.verdicts.values()))
-        measured = {"interval": verdict.interval, "source_value": verdict.source_value}
         if kind == "asked":
             size = self._float_size(judged.variant, plan)
             self.points.append(
@@ -287,11 +286,12 @@ class _Ladder:
                 passed=not why,
                 why=why,
                 value=verdict.value,
+                source_value=verdict.source_value,
+                interval=verdict.interval,
                 loss=verdict.loss,
                 size=judged.artifact.stat().st_size,
                 speedup=(judged.latency or {}).get("speedup"),
                 alpha=alpha,
-                **measured,
             )
         )
 
@@ -329,9 +329,11 @@ class _Ladder:
             return ReleaseError(
                 "repair-exhausted", f"{self.asked.name}: no rung of {names} could be made: {tried[-1].why}"
             )
-        best = min(measured, key=lambda point: point.loss if point.loss is not None else 0.0)
+        best = min(measured, key=lambda point: point.loss or 0.0)
+        shown = ", ".join(f"{each.rung} (loss {each.loss:+.4f}, {each.size} bytes)" for each in front(measured))
         return ReleaseError(
-            "repair-exhausted", f"{self.asked.name}: none of {names} passes; the best is {best.recipe}: {best.why}"
+            "repair-exhausted",
+            f"{self.asked.name}: none of {names} passes; the best is {best.recipe}: {best.why}; Pareto front: {shown}",
         )
 
 

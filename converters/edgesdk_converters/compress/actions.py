@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -192,6 +193,10 @@ class _Room:
 
     def _judge(self, model: Any, arrays: Arrays) -> NDArray[np.float64]:
         assert arrays.targets is not None, "it was looked"
+        width = math.prod(model.outputs[0].shape[1:])
+        if self._kind == "categorical" and int(arrays.targets.max()) >= width:
+            found = f"the model answers {width} classes, and a label is {int(arrays.targets.max())}"
+            raise ConfigError("data-invalid", found)
         probabilities = answers_probabilities(model)
         return judge(self._kind, predict(model, arrays), arrays.targets, probabilities=probabilities)
 
@@ -203,7 +208,7 @@ class _Room:
             loss = teacher_loss(
                 self._kind, probabilities=probabilities, temperature=self._words_of_training.temperature
             )
-            teacher = predict(self.teacher, data), loss
+            teacher = predict(self.teacher, data, Path(self._call.params["scratch"]) / "teacher.npy"), loss
         return Lesson(
             data=data,
             validation=self._sets["validation"],
@@ -260,5 +265,5 @@ def _words(call: Call, kind: type[_W]) -> _W:
 def _contract(call: Call, model: Any) -> Contract | None:
     if "contract" in call.inputs:
         return load_contract_toml(call.inputs["contract"].read_text())
-    data = next((call.inputs[name] for name in SETS if name in call.inputs), None)
-    return None if data is None else contract_of(model, data)
+    data = [call.inputs[name] for name in SETS if name in call.inputs]
+    return contract_of(model, data) if data else None

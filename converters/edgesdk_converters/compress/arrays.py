@@ -47,10 +47,12 @@ class Arrays:
         return [np.ascontiguousarray(values[rows]) for values in self.inputs]
 
 
-def contract_of(model: Any, path: Path) -> Contract:
+def contract_of(model: Any, paths: list[Path]) -> Contract:
     """Return a contract for a model without one: it takes what it takes, and `y` in the data says what it answers."""
-    with np.load(path, allow_pickle=False) as arrays:
-        classes = "y" in arrays.files and arrays["y"].dtype.kind in "iu"
+    classes = False
+    for path in paths:
+        with np.load(path, allow_pickle=False) as arrays:
+            classes = classes or ("y" in arrays.files and arrays["y"].dtype.kind in "iu")
     return Contract(
         version="1.0",
         task="classification" if classes else "regression",
@@ -74,15 +76,14 @@ def prepare(path: Path, contract: Contract, model: Any, folder: Path) -> Arrays:
         for index, (values, tensor) in enumerate(zip(feed.values(), model.inputs, strict=True)):
             if not place:
                 _check_shape(path, values.shape, tensor)
-                file = folder / f"{index}.npy"
                 shape = (data.count, *values.shape[1:])
-                mapped.append(np.lib.format.open_memmap(file, mode="w+", dtype=np.dtype(tensor.dtype), shape=shape))
+                mapped.append(_mapped(folder / f"{index}.npy", shape, tensor.dtype))
             mapped[index][place] = values[0]
     return Arrays(inputs=mapped, targets=_targets(path, data))
 
 
-def predict(model: Any, arrays: Arrays) -> Floats:
-    """Return a model's first output for every sample, float32 (N, …)."""
+def predict(model: Any, arrays: Arrays, file: Path | None = None) -> Floats:
+    """Return a model's first output for every sample, float32 (N, …); mapped from `file` where one is given."""
     import tensorflow as tf  # noqa: PLC0415 - one trace for all batches of a size
 
     from edgesdk_converters.compress.shrink import packed  # noqa: PLC0415 - see above
@@ -91,9 +92,22 @@ def predict(model: Any, arrays: Arrays) -> Floats:
         return tf.nest.flatten(model(packed(model, inputs), training=False))[0]
 
     call = tf.function(first, reduce_retracing=True)
-    starts = range(0, len(arrays), PREDICTED)
-    parts = [np.asarray(call([tf.constant(each) for each in arrays.take(slice(s, s + PREDICTED))])) for s in starts]
-    return np.concatenate(parts)
+    found: Floats | None = None
+    for start in range(0, len(arrays), PREDICTED):
+        rows = slice(start, start + PREDICTED)
+        part = np.asarray(call([tf.constant(each) for each in arrays.take(rows)]))
+        if found is None:
+            shape = (len(arrays), *part.shape[1:])
+            found = np.empty(shape, part.dtype) if file is None else _mapped(file, shape, part.dtype)
+        found[rows] = part
+    assert found is not None, "there are samples"
+    return found
+
+
+def _mapped(file: Path, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    npy: Any = np.lib.format  # numpy has no types for it
+    mapped: NDArray[Any] = npy.open_memmap(file, mode="w+", dtype=np.dtype(dtype), shape=shape)
+    return mapped
 
 
 def _targets(path: Path, data: DataSet) -> NDArray[Any] | None:

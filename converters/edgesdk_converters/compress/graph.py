@@ -101,7 +101,9 @@ def rebuild(model: Any, make: Callable[[Any], Any], fill: Callable[[Any, Any], N
         if not isinstance(operation, keras.Layer):
             return operation(*arguments, **options)
         fresh = id(operation) not in made
-        layer = made.setdefault(id(operation), make(operation) if fresh else None)
+        if fresh:
+            made[id(operation)] = make(operation)
+        layer = made[id(operation)]
         outputs = layer(*arguments, **options)
         if fresh:
             fill(layer, operation)

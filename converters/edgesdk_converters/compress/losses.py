@@ -16,12 +16,15 @@ from keras import ops
 from numpy.typing import NDArray
 
 from edgesdk.errors import ConfigError
+from edgesdk_converters.compress.shrink import PROBES, answers, random_inputs
 from edgesdk_converters.compress.words import Loss
 
 Kind = Literal["categorical", "binary", "mse", "mae"]
 Pairwise = Callable[[Any, Any], Any]
 """From (answers, targets) to one loss per sample."""
 SMALLEST = 1e-7
+SUM = 1e-3
+"""By which probabilities may miss one in sum."""
 _HALF = 0.5
 
 
@@ -41,12 +44,13 @@ def kind_of(asked: Loss, task: str, model: Any) -> Kind:
 
 
 def answers_probabilities(model: Any) -> bool:
-    """Say whether a model's first output went through a softmax or sigmoid."""
+    """Say whether a flat model's first output went through a softmax or sigmoid, or is seen to sum to one."""
     layer = model.outputs[0]._keras_history.operation  # noqa: SLF001 - no public way
-    while isinstance(layer, keras.Model):
-        layer = layer.outputs[0]._keras_history.operation  # noqa: SLF001 - no public way
     name = getattr(getattr(layer, "activation", None), "__name__", type(layer).__name__)
-    return name.lower() in {"softmax", "sigmoid"}
+    if name.lower() in {"softmax", "sigmoid"}:
+        return True
+    rows = answers(model, random_inputs(model))[0].reshape(PROBES, -1)
+    return bool(rows.shape[1] > 1 and (rows >= 0).all() and np.allclose(rows.sum(axis=1), 1, atol=SUM))
 
 
 def label_loss(kind: Kind, *, probabilities: bool) -> Pairwise:
@@ -97,7 +101,7 @@ def judge(kind: Kind, answers: NDArray[Any], targets: NDArray[Any], *, probabili
         right = (rows[:, 0] > (_HALF if probabilities else 0.0)) == (targets.reshape(-1) > _HALF)
     else:
         error = rows.astype(np.float64) - targets.reshape(len(targets), -1)
-        return -np.asarray((error**2 if kind == "mse" else np.abs(error)).mean(axis=1))
+        return np.asarray(-(error**2 if kind == "mse" else np.abs(error)).mean(axis=1))
     return right.astype(np.float64)
 
 

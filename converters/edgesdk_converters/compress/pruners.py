@@ -100,8 +100,7 @@ class ChannelPruner:
         self._walked = walk(model)
         self._free, self.kept = prunable(self._walked)
         self._steps = [step for step in self._walked.steps if step.kind in _MASKED and not step.again]
-        places = {id(variable): place for place, variable in enumerate(model.variables)}
-        self._place = lambda variable: places[id(variable)]
+        self._places = {id(variable): place for place, variable in enumerate(model.variables)}
         if not self._free:
             found = "; ".join(f"{layer}: {why}" for layer, why in self.kept.items()) or "it has no such layer"
             raise ReleaseError("prune-unsupported", f"{model.name!r} has no channel that can be removed: {found}")
@@ -121,7 +120,7 @@ class ChannelPruner:
         for step in self._steps:
             stays = ~np.isin(self._roots(step), list(gone))
             for variable in _made_by(step):
-                found[self._place(variable)] = _spread_out(step, variable, stays)
+                found[self._places[id(variable)]] = _spread_out(step, variable, stays)
         return found
 
     def _roots(self, step: Step) -> NDArray[np.int64]:
@@ -182,11 +181,11 @@ def _norms(step: Step) -> NDArray[np.float64]:
     """Return the L1 norm of what makes each output channel."""
     layer = step.layer
     if step.kind == "depthwise":
-        return np.abs(np.asarray(layer.kernel, dtype=np.float64)).reshape(-1, len(step.outputs[0])).sum(axis=0)
-    kernel = np.asarray(layer.pointwise_kernel if step.kind == "separable" else layer.kernel, dtype=np.float64)
-    axis = -2 if step.kind == "transpose" else -1
-    sums: NDArray[np.float64] = np.abs(np.moveaxis(kernel, axis, 0)).reshape(len(step.outputs[0]), -1).sum(axis=1)
-    return sums
+        kernel = np.asarray(layer.kernel, dtype=np.float64).reshape(-1, len(step.outputs[0])).T
+    else:
+        kernel = np.asarray(layer.pointwise_kernel if step.kind == "separable" else layer.kernel, dtype=np.float64)
+        kernel = np.moveaxis(kernel, -2 if step.kind == "transpose" else -1, 0)
+    return np.asarray(np.abs(kernel).reshape(len(step.outputs[0]), -1).sum(axis=1))
 
 
 def _gammas(steps: list[Step]) -> dict[int, NDArray[np.float64]]:

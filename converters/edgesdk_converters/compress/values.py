@@ -178,8 +178,8 @@ def _merged(step: Step, inputs: list[Values]) -> Values:
         return np.where((parts == 0).any(axis=0), 0.0, parts.prod(axis=0))
     if kind == "Subtract":
         return np.asarray(parts[0] - parts[1])
-    reduce = {"Add": np.sum, "Average": np.mean, "Maximum": np.max, "Minimum": np.min}[kind]
-    return np.asarray(reduce(parts, axis=0))
+    reduced = {"Add": parts.sum(0), "Average": parts.mean(0), "Maximum": parts.max(0), "Minimum": parts.min(0)}
+    return np.asarray(reduced[kind])
 
 
 _SIMPLE = {
