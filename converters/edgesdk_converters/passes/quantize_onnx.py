@@ -64,7 +64,9 @@ def finish(model: onnx.ModelProto, call: Call) -> None:
         TargetError: ``opset-ceiling``.
     """
     import onnx  # noqa: PLC0415 - only in the child
+    from onnxruntime.quantization.onnx_model import ONNXModel  # noqa: PLC0415 - only in the child
 
+    ONNXModel(model).topological_sort()  # tools append nodes, which onnxruntime forgives and onnx does not
     drop_unused_domains(model)
     opsets = {item.domain: item.version for item in model.opset_import}
     check_opset(opsets, call.params["max_opset"], "the artifact")
@@ -162,7 +164,9 @@ def _settings(recipe: Recipe, options: OnnxStatic, model: onnx.ModelProto) -> di
     )
     settings["op_types_to_quantize"] = sorted(qualcomm.op_types_to_quantize)
     # 16 bits get opset 21, whose own QuantizeLinear knows them.
-    return {**settings, "extra_options": {**extra, **qualcomm.extra_options, "UseQDQContribOps": False}}
+    # A Reshape at the input would stay float if its input were asked for being quantized first.
+    fixed = {"UseQDQContribOps": False, "ForceQuantizeNoInputCheck": True}
+    return {**settings, "extra_options": {**extra, **qualcomm.extra_options, **fixed}}
 
 
 def _wide(recipe: Recipe, options: OnnxStatic, model: onnx.ModelProto) -> Overrides:

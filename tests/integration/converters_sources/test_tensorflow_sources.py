@@ -1,0 +1,99 @@
+"""HDF5, SavedModel and both ways between formats, with the real TensorFlow in children."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import msgspec
+import pytest
+from edgesdk_converters.sources.agreement import check_agreement
+
+from edgesdk.contract import Contract, TensorSpec
+from edgesdk.errors import ConfigError
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+CONTRACT = Contract(
+    version="1.0",
+    task="other",
+    inputs=(TensorSpec(name="image", shape=("n", 8, 8, 3)), TensorSpec(name="extra", shape=("n", 4))),
+    outputs=(TensorSpec(name="scores", shape=("n", 5)), TensorSpec(name="level", shape=("n", 1))),
+)
+BUILD = """
+import sys
+import keras
+import tensorflow as tf
+keras.utils.set_random_seed(0)
+image, extra = keras.Input((8, 8, 3), name="image"), keras.Input((4,), name="extra")
+x = keras.layers.Conv2D(6, 3, activation="relu")(image)
+x = keras.layers.Concatenate()([keras.layers.GlobalAveragePooling2D()(x), extra])
+scores = keras.layers.Dense(5, name="scores")(x)
+level = keras.layers.Dense(1, activation="sigmoid", name="level")(x)
+model = keras.Model([image, extra], [scores, level])
+model.save(sys.argv[1] + "/model.h5")
+model.save(sys.argv[1] + "/model.keras")
+model.save_weights(sys.argv[1] + "/only.weights.h5")
+model.export(sys.argv[1] + "/saved", verbose=False)
+
+class Several(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec([None, 4])])
+    def one(self, x):
+        return x + 1
+    @tf.function(input_signature=[tf.TensorSpec([None, 4])])
+    def two(self, x):
+        return x + 2
+
+several = Several()
+tf.saved_model.save(several, sys.argv[1] + "/several", signatures={"one": several.one, "two": several.two})
+"""
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """One model with two inputs and two outputs, saved in every way."""
+    folder = tmp_path_factory.mktemp("models")
+    subprocess.run([sys.executable, "-c", textwrap.dedent(BUILD), folder], check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def contract():
+    """Two inputs, two outputs, an open batch."""
+    return msgspec.to_builtins(CONTRACT)
+
+
+def test_every_way_of_saving_gives_the_same_model_in_both_formats(models, act):
+    """From .keras, .h5 and SavedModel come TFLite and ONNX that answer alike, by the contract's names."""
+    made = []
+    for action, name in (("keras", "model.keras"), ("keras", "model.h5"), ("savedmodel", "saved")):
+        out, _ = act(f"{action}:to_tflite", models / name)
+        out, _ = act("tflite:read", out / "model.tflite")
+        made.append(out / "model.tflite")
+        out, _ = act(f"{action}:to_onnx", models / name)
+        out, _ = act("onnx:pin", out / "model.onnx")
+        made.append(out / "model.onnx")
+    for other in made[1:]:
+        check_agreement(made[0], other, CONTRACT, what=str(other))
+
+
+def test_tflite_becomes_onnx_with_the_bias_of_its_last_layer(models, act):
+    """tf2onnx forgets a bias that is added at an output of the graph; ours is there, and the answers agree."""
+    out, _ = act("keras:to_tflite", models / "model.keras")
+    source, _ = act("tflite:read", out / "model.tflite")
+    made, _ = act("tflite_to_onnx:convert", source / "model.tflite")
+    check_agreement(source / "model.tflite", made / "model.onnx", CONTRACT, what="it")
+
+
+@pytest.mark.parametrize(
+    ("action", "name", "words"),
+    [
+        ("keras:to_tflite", "only.weights.h5", "no whole Keras model"),
+        ("savedmodel:to_tflite", "several", "2 signatures"),
+    ],
+)
+def test_what_is_no_single_whole_model_is_refused(models, act, action, name, words):
+    """Weights alone and several signatures are one clear error each."""
+    with pytest.raises(ConfigError, match=words) as caught:
+        act(action, models / name)
+    assert caught.value.code == "model-format"

@@ -1,0 +1,106 @@
+"""onnx2tf and PyTorch themselves: other people's formats, converted and run beside their source."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+from edgesdk_converters.environments import Environment, ensure, find
+from edgesdk_converters.isolation import Task, run_child
+from edgesdk_converters.routes import ONNX2TF, TORCH
+from onnx import TensorProto, helper, numpy_helper
+
+from edgesdk.contract import Contract, TensorSpec
+from edgesdk.runtime import describe_artifact
+
+pytestmark = [pytest.mark.vendor, pytest.mark.timeout(900)]
+CONTRACT = Contract(
+    version="1.0",
+    task="other",
+    inputs=(TensorSpec(name="x", shape=(1, 3, 8, 8)),),
+    outputs=(TensorSpec(name="scores", shape=(1, 5)), TensorSpec(name="features", shape=(1, 8, 8, 8))),
+)
+PROGRAM = """
+import sys, torch
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = torch.nn.Conv2d(3, 8, 3, padding=1)
+        self.dense = torch.nn.Linear(8, 5)
+
+    def forward(self, x):
+        features = torch.relu(self.conv(x))
+        return self.dense(features.mean((2, 3))), features
+
+torch.export.save(torch.export.export(Net().eval(), (torch.zeros(1, 3, 8, 8),)), sys.argv[1])
+"""
+
+
+def environment(wanted: Environment) -> Path:
+    if os.environ.get("EDGESDK_VENDOR") is None and find(wanted) is None:
+        pytest.skip(f"the environment {wanted.name} is not there; EDGESDK_VENDOR=1 makes it")
+    return ensure(wanted)
+
+
+@pytest.fixture
+def act(tmp_path) -> Callable[..., Path]:
+    """Run one action of a source in a child; return its folder."""
+
+    def run(action: str, source: Path, **params) -> Path:
+        out = tmp_path / action.replace(":", "-") / "out"
+        out.mkdir(parents=True)
+        params = {"contract": msgspec.to_builtins(CONTRACT), **params}
+        task = Task(action=f"edgesdk_converters.sources.{action}", inputs={"source": source}, params=params)
+        run_child(task, out, log=out.with_suffix(".log"), timeout_s=800)
+        return out
+
+    return run
+
+
+def network() -> onnx.ModelProto:
+    """A convolution whose height, width and channels are equal: sizes alone do not tell the layouts apart."""
+    random = np.random.default_rng(0)
+    shapes = {"w": (8, 3, 3, 3), "b": (8,), "w2": (8, 5), "b2": (5,)}
+    arrays = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    weights = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["c"], kernel_shape=[3, 3], pads=[1] * 4),
+        helper.make_node("Relu", ["c"], ["features"]),
+        helper.make_node("GlobalAveragePool", ["features"], ["g"]),
+        helper.make_node("Flatten", ["g"], ["f"]),
+        helper.make_node("Gemm", ["f", "w2", "b2"], ["scores"]),
+    ]
+    outputs = [helper.make_tensor_value_info(spec.name, TensorProto.FLOAT, spec.shape) for spec in CONTRACT.outputs]
+    given = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])]
+    graph = helper.make_graph(nodes, "g", given, outputs, weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_onnx_becomes_tflite_that_takes_and_gives_what_the_contract_says(tmp_path, act):
+    """Channels stay first at the ends, names are the contract's, and the answers are those of the ONNX file."""
+    environment(ONNX2TF)
+    onnx.save(network(), tmp_path / "net.onnx")
+    out = act("onnx_to_tflite:convert", tmp_path / "net.onnx")
+    made = act("tflite:read", out / "model.tflite")
+    inputs, outputs = describe_artifact(made / "model.tflite", "tflite", options={"package": "ai-edge-litert"})
+    assert {tensor.name: tensor.shape for tensor in inputs} == {"x": (1, 3, 8, 8)}
+    assert {tensor.name: tensor.shape for tensor in outputs} == {"scores": (1, 5), "features": (1, 8, 8, 8)}
+
+
+def test_a_torch_program_becomes_onnx(tmp_path, act):
+    """A .pt2 is exported with the names that its program has, and fits what old runtimes read after pinning."""
+    python = environment(TORCH)
+    subprocess.run([python, "-c", PROGRAM, tmp_path / "net.pt2"], check=True, capture_output=True)
+    out = act("torch:to_onnx", tmp_path / "net.pt2", opset=18)
+    made = act("onnx:pin", out / "model.onnx", min_opset=13, max_opset=17, max_ir=8)
+    model = onnx.load(made / "model.onnx")
+    assert [entry.name for entry in model.graph.input] == ["x"]
+    assert (model.opset_import[0].version, model.ir_version) == (17, 8)
