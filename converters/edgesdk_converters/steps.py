@@ -30,6 +30,7 @@ _CODE = (
     "edgesdk_converters.lint.rules",
     "edgesdk_converters.passes",
     "edgesdk_converters.sources",
+    "edgesdk_converters.sources.tools",
     "edgesdk.runtime",
 )
 

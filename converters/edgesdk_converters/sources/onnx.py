@@ -44,6 +44,7 @@ def pin(call: Call) -> dict[str, Any]:
     plain = call.out.parent / "plain.onnx"
     onnx.save(model, plain)
     wanted = max(min(before, limits["max_opset"]), limits["min_opset"])
+    check_opset({"": wanted}, limits["max_opset"], "an artifact of this recipe")
     if wanted != before:
         model = _converted(model, wanted, source.name, limits)
     pin_ir(model, limits["max_ir"])
@@ -222,7 +223,7 @@ def check_opset(opsets: dict[str, int], max_opset: int, name: str) -> None:
         raise TargetError(
             "opset-ceiling",
             f"{name} uses opset {opset}, expected at most {max_opset}",
-            hint=f"Export it again with opset_version={max_opset} or lower.",
+            hint=f"Export it again with opset_version={max_opset} or lower, or use another recipe.",
         )
 
 

@@ -121,3 +121,9 @@ def test_a_damaged_file_is_one_error(saved, act, graph):
     with pytest.raises(ConfigError) as caught:
         act("onnx:pin", path)
     assert caught.value.code == "model-format"
+
+
+def test_a_recipe_that_needs_more_than_the_targets_read_is_refused(graph, saved, act):
+    """16-bit activations need opset 21; for targets of opset 17 the conflict is said before any work."""
+    with pytest.raises(TargetError, match="uses opset 21, expected at most 17"):
+        act("onnx:pin", saved(graph()), min_opset=21, max_opset=17)
