@@ -266,6 +266,8 @@ class _Builder:
     def _artifact(self, artifact_format: Format, recipe: Recipe, float_file: Ref) -> Ref:
         if not recipe.quantizes(artifact_format):
             return float_file
+        if artifact_format == "onnx" and recipe.calibrates("onnx"):
+            float_file = self._folded(float_file)
         inputs: dict[str, Path | Ref] = {"source": float_file}
         if recipe.calibrates(artifact_format):
             inputs["values"] = self._values(artifact_format, recipe, float_file)
@@ -276,6 +278,19 @@ class _Builder:
         return self._made(
             artifact_format, _step(f"quantize {artifact_format} {recipe.name}", action, inputs, params, tools)
         )
+
+    def _folded(self, float_file: Ref) -> Ref:
+        """Return the float file without what its convolutions can take into their weights."""
+        # By name: the module loads the runtimes, which planning does without.
+        action, tools = "edgesdk_converters.passes.fold_onnx:fold", quantize_onnx.TOOLS
+        step = Step(
+            name="fold onnx",
+            action=action,
+            inputs={"source": float_file},
+            params={"contract": self._contract},
+            tools=tools,
+        )
+        return self._made("onnx", step)
 
     def _values(self, artifact_format: Format, recipe: Recipe, float_file: Ref) -> Ref:
         """Return what was seen of the activations: observed once for all recipes."""

@@ -177,3 +177,12 @@ def test_an_unknown_recipe_names_the_known_ones():
     with pytest.raises(ConfigError) as caught:
         find_recipe("int9")
     assert all(name in caught.value.hint for name in RECIPES)
+
+
+def test_onnx_is_folded_before_it_is_observed_and_quantized():
+    """Observer and quantizer see one folded file, made once; recipes without calibration and TFLite need none."""
+    steps = {step.name: step for step in plan(recipes=("int8", "int8-per-channel-fast", "float16")).steps}
+    folded = {name: step.inputs["source"] for name, step in steps.items() if name.startswith(("observe", "quantize"))}
+    assert [name for name in steps if name.startswith("fold")] == ["fold onnx"]
+    for name, source in folded.items():
+        assert (source.step == "fold onnx") == ("onnx" in name and "float16" not in name)
