@@ -29,7 +29,6 @@ def tool() -> Callable[[str], Path]:
 
     def python(name: str) -> Path:
         environment = BACKENDS[name].environment
-        assert environment is not None
         # CI runs Vela's only, also where a session left others behind: they take minutes.
         absent = find(environment) is None or bool(os.environ.get("CI"))
         if name != "vela" and os.environ.get(ASKED) is None and absent:

@@ -83,9 +83,8 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tool:
     """Put a fake where an environment's Python would be."""
 
     def place(
-        environment: Environment | None, deed: Deed, *, says: str = "", writes: Mapping[str, bytes] | None = None
+        environment: Environment, deed: Deed, *, says: str = "", writes: Mapping[str, bytes] | None = None
     ) -> Path:
-        assert environment is not None
         monkeypatch.setenv("EDGESDK_ENVIRONMENTS", str(tmp_path / "environments"))
         folder = tmp_path / "environments" / environment.key
         (folder / "bin").mkdir(parents=True)
