@@ -39,7 +39,7 @@ VOWELS = ((730, 1090, 2440), (270, 2290, 3010), (300, 870, 2240), (530, 1840, 24
 def make_voice(store: Store) -> None:
     """Steps of the detector through recordings: input and state as they occur with the float model."""
     store.model(from_wheel(SILERO, store.cache))
-    for name, recordings, every, first in (("calibration", 10, 8, 0), ("evaluation", 40, 4, 1000)):
+    for name, recordings, every, first in (("calibration", 10, 16, 0), ("evaluation", 30, 4, 1000)):
         rows = [row for seed in range(recordings) for row in _steps(store, first + seed)[first % 3 :: every]]
         sr = np.full(len(rows), VOICE_HZ, np.int64)
         store.data(name, input=np.stack([row[0] for row in rows]), state=np.stack([row[1] for row in rows]), sr=sr)
@@ -116,7 +116,7 @@ def make_music(store: Store) -> None:
     """Two seconds of notes and chords a sample; the ONNX and the TFLite export of one model."""
     for wanted in (PITCH_ONNX, PITCH_TFLITE):
         store.model(from_wheel(wanted, store.cache))
-    for name, count, seed in (("calibration", 60, 1), ("evaluation", 120, 2)):
+    for name, count, seed in (("calibration", 48, 1), ("evaluation", 100, 2)):
         random = np.random.default_rng(seed)
         store.data(name, audio=np.stack([music(random) for _ in range(count)])[..., None])
     # By position, as the exports name their tensors with colons and numbers.
