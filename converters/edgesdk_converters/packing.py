@@ -75,10 +75,16 @@ def write_variant(folder: Path, prepared: Prepared, judged: Judged) -> BundleFil
         files=tuple(_entry(path, content) for path, content in sorted(contents.items())),
         golden=golden,
         reference=REFERENCE_PATH if reference is not None else None,
+        options=_options(variant),
         evaluation=judged.evaluation,
         lineage=lineage_of(prepared, variant),
     )
     return write_bundle(folder / bundle_name(request.name, request.release, variant.name), manifest, contents)
+
+
+def _options(variant: VariantPlan) -> dict[str, Any]:
+    providers = variant.backend.providers if variant.backend is not None else ()
+    return {"runtime": {"providers": list(providers)}} if providers else {}
 
 
 def _stage(name: str, contract: Contract, judged: Judged) -> Stage:

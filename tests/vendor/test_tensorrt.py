@@ -6,6 +6,8 @@ import msgspec
 import pytest
 
 from edgesdk.bundle.archive import open_bundle
+from edgesdk.errors import TargetError
+from edgesdk.runtime import open_session
 from edgesdk.targets.profiles import load_profile
 
 pytestmark = pytest.mark.vendor
@@ -22,6 +24,11 @@ def test_a_release_for_a_jetson(converted):
     with open_bundle(made.folder / variant.bundle) as bundle:
         [stage] = bundle.manifest.stages
         assert (stage.artifact, stage.runtime) == ("model.onnx", "onnxruntime")
+        # A device without TensorRT says so, instead of running it on its CPU without a word.
+        assert bundle.manifest.options["runtime"]["providers"][0] == "TensorrtExecutionProvider"
+        bundle.extract(made.folder / "unpacked")
+        with pytest.raises(TargetError, match="needs onnxruntime-gpu"):
+            open_session(made.folder / "unpacked", bundle.manifest)
 
 
 def test_the_parser_takes_what_we_make_and_refuses_the_default(converted, tool, tmp_path, call):

@@ -37,6 +37,8 @@ class Backend:
         measure: Child action that runs what it compiled; None: the portable file is run in its own runtime.
         quantizes: Whether the tool itself quantizes, from the float file and the calibration data.
         variables: Environment variables that the tool gets.
+        providers: What onnxruntime must run it on, best first: one that is missing is an error on the device, because
+            the runtime would leave it out without a word.
     """
 
     name: CompilerName
@@ -51,6 +53,7 @@ class Backend:
     measure: str | None = None
     quantizes: bool = False
     variables: tuple[tuple[str, str], ...] = ()
+    providers: tuple[str, ...] = ()
 
     @property
     def file(self) -> str:
@@ -158,6 +161,7 @@ BACKENDS: dict[str, Backend] = {
                 no_deps=True,
             ),
             compile=f"{_HERE}.tensorrt:compile_model",
+            providers=("TensorrtExecutionProvider", "CUDAExecutionProvider"),
         ),
         Backend(
             name="rknn",
