@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgesdk.canonical import sha256_hex
 from edgesdk.contract import Contract, Task
 from edgesdk.errors import ConfigError
-from edgesdk_converters.data import DataSet
+from edgesdk_converters.data import DataSet, has_batch
 from edgesdk_converters.evaluate import scores
 from edgesdk_converters.evaluate.scores import Outputs, Scored
 
@@ -44,6 +44,14 @@ class Case:
         """Return the first output as [N, K]."""
         values = (outputs or self.outputs)[self.contract.outputs[0].name]
         return values.reshape(len(values), -1)
+
+    def samples(self) -> Outputs:
+        """Return the outputs as ``(N, *sample)``: without the batch of one that a call has."""
+        specs = {spec.name: spec for spec in self.contract.outputs}
+        return {
+            name: values[:, 0] if has_batch(specs[name]) and values.ndim > 1 and values.shape[1] == 1 else values
+            for name, values in self.outputs.items()
+        }
 
     def classes(self) -> NDArray[np.int64]:
         """Return the class labels."""
@@ -181,7 +189,7 @@ def find_metric(name: str, contract: Contract, truth: Truth) -> Metric:
             what="a metric of your own",
             truth=frozenset({truth}),
             greater=bool(getattr(function, "greater_is_better", True)),
-            score=lambda case: scores.given(function, case.outputs, case.truth),
+            score=lambda case: scores.given(function, case.samples(), case.truth),
         )
     if name not in METRICS:
         known = ", ".join(METRICS)

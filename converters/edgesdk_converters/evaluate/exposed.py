@@ -79,9 +79,8 @@ def counterparts(source: Exposed, artifact: Exposed) -> dict[str, str]:
 
 def counterpart(name: str, tensors: Tensors, renamed: Mapping[str, str]) -> NDArray[Any] | None:
     """Return what an artifact's tensors hold for a tensor of the float file; None if names cannot be mapped."""
-    if name in renamed:
-        return tensors.get(renamed[name])
-    return next((tensors[name + ending] for ending in _AFTER if name + ending in tensors), None)
+    known = renamed.get(name, name)
+    return next((tensors[known + ending] for ending in _AFTER if known + ending in tensors), None)
 
 
 def _by_tensor(bindings: Iterable[Binding]) -> dict[str, str]:

@@ -146,7 +146,7 @@ def test_a_metric_of_one_s_own(tmp_path, monkeypatch):
         "def silly(outputs, labels):\n    return 'good'\n"
     )
     monkeypatch.chdir(tmp_path)
-    case = _case(np.eye(3)[[0, 1, 1]], np.array([0, 1, 2]))
+    case = _case(np.eye(3)[[0, 1, 1]][:, None], np.array([0, 1, 2]))
     per_sample = find_metric("mine_metrics:per_sample", _contract(), "class").score(case)
     assert per_sample.samples.tolist() == [1.0, 1.0, 0.0]
     whole = find_metric("mine_metrics:whole", _contract(), "class").score(case)
