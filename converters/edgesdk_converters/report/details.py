@@ -79,7 +79,8 @@ def _details(variant: Plain) -> Plain:
 
 
 def _figures(variant: Plain) -> str:
-    averages = _details(variant).get("averages") or {}
+    details = _details(variant)
+    averages = {**(details.get("averages") or {}), **_of_numbers(details)}
     if not averages:
         return ""
     rows = "".join(
@@ -90,6 +91,14 @@ def _figures(variant: Plain) -> str:
     head = "<tr><th>figure</th><th class=n>artifact</th><th class=n>float</th><th class=n>change</th></tr>"
     table = f"<div class='scroll'><table>{head}{rows}</table></div>"
     return f"<details><summary>All figures of the task</summary>{table}</details>"
+
+
+def _of_numbers(details: Plain) -> dict[str, dict[str, float]]:
+    """Return what a regression has besides its metrics: bias, the 95th percentile of the error, R squared."""
+    artifact, source = details.get("artifact") or {}, details.get("source") or {}
+    words = {"bias": "bias", "p95": "95 % of errors below", "r2": "R squared"}
+    both = {word: (artifact.get(key), source.get(key)) for key, word in words.items()}
+    return {word: {"artifact": a, "source": b} for word, (a, b) in both.items() if a is not None and b is not None}
 
 
 def _classes(variant: Plain) -> str:
