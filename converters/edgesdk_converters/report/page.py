@@ -73,7 +73,7 @@ def _verdict(report: Plain) -> str:
         every = "the one variant" if len(judged) == 1 else f"each of the {len(judged)} variants"
         lead = f"Passed: {every} is shown to lose at most {_limit(judged[0])} against float."
         worst = max(judged, key=lambda each: each["loss"])
-        rate = f"Wrong for at most {worst['alpha']:.0%} of artifacts that lose more."
+        rate = f"Wrong for at most {100 * worst['alpha']:g} % of artifacts that lose more."
         more = f"{rate} Nearest to the limit: {worst['reason']}."
     elif judged:
         lead = f"Packed without the gate: {gate['reason']}"
