@@ -41,11 +41,12 @@ def off(source: Path) -> bool:
 
 
 def compare(name: str, cases: tuple[Case, ...], target: str, python: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix="lint-") as work:
+    # The toolkit leaves files of its own where it is started.
+    with tempfile.TemporaryDirectory(prefix="lint-") as work, tempfile.TemporaryDirectory(prefix="lint-") as aside:
         folder = Path(work)
         made = write(folder, cases)
         while len(list(folder.glob("*.said"))) < len(made):  # goes on after a graph that took the toolkit down
-            subprocess.run([str(python), str(WORKER), str(folder), target], check=False, capture_output=True)
+            subprocess.run([str(python), str(WORKER), str(folder), target], check=False, capture_output=True, cwd=aside)
         wrong = []
         for source in sorted(folder.glob("*.onnx")):
             report = check(read_graph(source), load_profile(target))

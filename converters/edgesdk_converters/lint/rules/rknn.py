@@ -12,7 +12,7 @@ OPS = words(
     "ConvTranspose CumSum DepthToSpace DequantizeLinear Div Dropout Einsum Elu Equal Expand EyeLike Flatten GRU",
     "Gather GatherElements GatherND Gemm GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual HardSigmoid",
     "HardSwish Hardmax Identity If InstanceNormalization LSTM LeakyRelu Less LessOrEqual LpNormalization MatMul",
-    "Max MaxPool MaxRoiPool MeanVarianceNormalization Mish Mul Neg PRelu Pad Pow QuantizeLinear ReduceL2",
+    "Max MaxPool MaxRoiPool MeanVarianceNormalization Min Mish Mul Neg PRelu Pad Pow QuantizeLinear ReduceL2",
     "ReduceMean ReduceSum Relu Reshape Resize ReverseSequence RoiAlign ScatterND Shape Sigmoid Size Slice Softmax",
     "Softplus Split Sqrt Squeeze Sub Sum Tanh ThresholdedRelu Tile Transpose Unsqueeze Where",
 )
@@ -33,6 +33,11 @@ def _resize(node: Node) -> str | None:
 def _computed(node: Node) -> str | None:
     other = node.input(1)
     return None if other is None or other.constant else f"{other.name} is computed"
+
+
+def _not_scalar(node: Node) -> str | None:
+    constants = [each for each in node.present if each.constant]
+    return None if any(each.elements == 1 for each in constants) else "no input is a scalar constant"
 
 
 def _padded_average(node: Node) -> str | None:
@@ -78,6 +83,14 @@ RULES: tuple[Rule, ...] = (
         why=_CPU,
         rewrite="Use a constant, or Mul, Add and Relu.",
         ops=words("Pow PRelu"),
+    ),
+    Rule(
+        name="scalar-minimum",
+        limit="one side is a scalar constant",
+        check=_not_scalar,
+        why=_CPU,
+        rewrite="Use Clip.",
+        ops=words("Min"),
     ),
     Rule(
         name="average-pool",
@@ -138,7 +151,6 @@ RKNN = RuleSet(
         "ReduceMin": "Use GlobalMaxPool of the negated values.",
         "SpaceToDepth": "Use a Conv with stride 2.",
         "GroupNormalization": "Use BatchNormalization, or the form of InstanceNormalization.",
-        "Min": "Use Clip where the other side is a constant.",
         "Loop": "Unroll it at export.",
         "NonMaxSuppression": "Leave it to the application.",
         "Not": "Use Equal with 0.",
