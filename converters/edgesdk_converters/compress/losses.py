@@ -102,7 +102,7 @@ def judge(kind: Kind, answers: NDArray[Any], targets: NDArray[Any], *, probabili
     else:
         error = rows.astype(np.float64) - targets.reshape(len(targets), -1)
         return np.asarray(-(error**2 if kind == "mse" else np.abs(error)).mean(axis=1))
-    return right.astype(np.float64)
+    return np.asarray(right, dtype=np.float64)
 
 
 def _rows(values: Any) -> Any:
