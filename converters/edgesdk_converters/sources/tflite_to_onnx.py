@@ -1,8 +1,8 @@
 """Float TFLite to ONNX by tf2onnx, in a child that has TensorFlow; the outcome is run beside the source.
 
-Trap: where an operator of TFLite becomes two of ONNX (a dense layer and its bias) and writes an output of the graph,
-tf2onnx gives out the first of them: the bias is lost without a word. So outputs get a RESHAPE that changes nothing, and
-lose it again afterwards.
+Traps: tf2onnx loses the bias of a dense layer without a word where the layer's input has not two axes (it flattens it
+and forgets the third input), and what it adds behind an operator that writes an output of the graph. So such inputs,
+and all outputs, get a RESHAPE that changes nothing; the outputs lose it again afterwards.
 
 (tf2onnx also takes int8 TFLite and gives QDQ that is equal to the bit; here the float file is converted and the recipe
 applied after it, so that an ONNX artifact is made the same way whatever it comes from.)
@@ -10,7 +10,6 @@ applied after it, so that an ONNX artifact is made the same way whatever it come
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     import onnx
 
 INNER = "/inner"
+MATRIX_RANK = 2
 
 
 def convert(call: Call) -> dict[str, Any]:
@@ -37,9 +37,9 @@ def convert(call: Call) -> dict[str, Any]:
     import tf2onnx  # noqa: PLC0415 - only in the child; it brings TensorFlow
 
     source, path = call.inputs["source"], call.out / "model.onnx"
-    guarded = call.out.parent / "guarded.tflite"
-    guarded.write_bytes(with_guarded_outputs(source.read_bytes()))
-    model, _ = tf2onnx.convert.from_tflite(str(guarded), opset=call.params["opset"])
+    safe = call.out.parent / "guarded.tflite"
+    safe.write_bytes(guarded(source.read_bytes()))
+    model, _ = tf2onnx.convert.from_tflite(str(safe), opset=call.params["opset"])
     _drop_guards(model.graph)
     onnx.save(model, path)
     contract = msgspec.convert(call.params["contract"], Contract)
@@ -47,8 +47,11 @@ def convert(call: Call) -> dict[str, Any]:
     return {"difference": difference}
 
 
-def with_guarded_outputs(content: bytes) -> bytes:
-    """Return the file with a RESHAPE to the same shape at every output; the outputs keep their names."""
+def guarded(content: bytes) -> bytes:
+    """Return the file with a RESHAPE at every output and before every dense layer whose input has not two axes.
+
+    None of them changes a value; the outputs keep their names.
+    """
     from ai_edge_litert import schema_py_generated as schema  # noqa: PLC0415 - only in the child
 
     model = parse(content)
@@ -57,34 +60,53 @@ def with_guarded_outputs(content: bytes) -> bytes:
     code.deprecatedBuiltinCode = code.builtinCode = schema.BuiltinOperator.RESHAPE
     code.version = 1
     model.operatorCodes.append(code)
+    operators = []
+    for operator in graph.operators:
+        if _flattens(model, graph, operator, schema):
+            source = int(operator.inputs[0])
+            width = int(graph.tensors[operator.inputs[1]].shape[1])
+            shape = [int(np.prod(graph.tensors[source].shape)) // width, width]
+            name = graph.tensors[operator.outputs[0]].name + b"/flat"
+            operators.append(_reshape(model, source, shape, name, schema))
+            operator.inputs = [len(graph.tensors) - 1, *operator.inputs[1:]]
+        operators.append(operator)
     for inner in dict.fromkeys(int(index) for index in graph.outputs):
-        outer, shape = copy.deepcopy(graph.tensors[inner]), _shape_tensor(model, graph.tensors[inner], schema)
-        graph.tensors[inner].name = outer.name + INNER.encode()
-        outer.buffer = 0
-        graph.tensors += [outer, shape]
-        place = len(graph.tensors) - 2
-        operator = schema.OperatorT()
-        operator.opcodeIndex = len(model.operatorCodes) - 1
-        operator.inputs, operator.outputs = [inner, place + 1], [place]
-        operator.builtinOptionsType = schema.BuiltinOptions.ReshapeOptions
-        operator.builtinOptions = schema.ReshapeOptionsT()
-        operator.builtinOptions.newShape = [int(size) for size in outer.shape]
-        graph.operators.append(operator)
+        name, shape = graph.tensors[inner].name, [int(size) for size in graph.tensors[inner].shape]
+        graph.tensors[inner].name = name + INNER.encode()
+        operators.append(_reshape(model, inner, shape, name, schema))
+        place = len(graph.tensors) - 1
         graph.outputs = [place if index == inner else int(index) for index in graph.outputs]
         for signature in model.signatureDefs or []:
             for entry in signature.outputs or []:
                 entry.tensorIndex = place if entry.tensorIndex == inner else entry.tensorIndex
+    graph.operators = operators
     return pack(model)
 
 
-def _shape_tensor(model: Any, tensor: Any, schema: Any) -> Any:
+def _flattens(model: Any, graph: Any, operator: Any, schema: Any) -> bool:
+    if model.operatorCodes[operator.opcodeIndex].builtinCode != schema.BuiltinOperator.FULLY_CONNECTED:
+        return False
+    return not operator.builtinOptions.keepNumDims and len(graph.tensors[operator.inputs[0]].shape) != MATRIX_RANK
+
+
+def _reshape(model: Any, source: int, shape: list[int], name: bytes, schema: Any) -> Any:
+    """Add a tensor of the same values in another shape as the last of the graph; return what writes it."""
+    graph = model.subgraphs[0]
     buffer = schema.BufferT()
-    buffer.data = np.frombuffer(np.asarray(tensor.shape, np.int32).tobytes(), np.uint8)
+    buffer.data = np.frombuffer(np.asarray(shape, np.int32).tobytes(), np.uint8)
     model.buffers.append(buffer)
-    made = schema.TensorT()
-    made.name = tensor.name + b"/shape"
-    made.shape, made.type, made.buffer = [len(tensor.shape)], schema.TensorType.INT32, len(model.buffers) - 1
-    return made
+    sizes, made = schema.TensorT(), schema.TensorT()
+    sizes.name, sizes.shape, sizes.type = name + b"/shape", [len(shape)], schema.TensorType.INT32
+    sizes.buffer = len(model.buffers) - 1
+    made.name, made.shape, made.type, made.buffer = name, shape, graph.tensors[source].type, 0
+    graph.tensors += [sizes, made]
+    operator = schema.OperatorT()
+    operator.opcodeIndex = len(model.operatorCodes) - 1
+    operator.inputs, operator.outputs = [source, len(graph.tensors) - 2], [len(graph.tensors) - 1]
+    operator.builtinOptionsType = schema.BuiltinOptions.ReshapeOptions
+    operator.builtinOptions = schema.ReshapeOptionsT()
+    operator.builtinOptions.newShape = shape
+    return operator
 
 
 def _drop_guards(graph: onnx.GraphProto) -> None:

@@ -42,7 +42,7 @@ def test_each_precision_runs_in_both_runtimes_and_answers_like_the_float_model(m
     """tflite-runtime 2.14 and LiteRT load it, it takes and gives what the recipe says, and scores stay near."""
     artifact = make(RECIPES[name], "tflite")
     expected, _ = answers(floats["tflite"], "ai-edge-litert")
-    limit = 0.01 if name in {"float16", "int16x8"} else 0.15
+    limit = {"float16": 0.01, "int16x8": 0.05}.get(name, 0.15)
     for package in RUNTIMES:
         scores, said = answers(artifact, package)
         assert np.abs(scores - expected).max() < limit, package
