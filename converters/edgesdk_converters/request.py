@@ -15,7 +15,7 @@ from edgesdk.targets.profiles import load_profile
 from edgesdk_converters import MAX_DROP
 from edgesdk_converters.cache import default_cache_dir
 from edgesdk_converters.data import DataSet, check_overlap, check_values, file_sha256, open_data
-from edgesdk_converters.evaluate.catalogue import AGREEMENT, default_metric, find_metric, truth_kind
+from edgesdk_converters.evaluate.catalogue import AGREEMENT, check_metric, default_metric, truth_kind
 from edgesdk_converters.inputs import as_npz
 from edgesdk_converters.plan import Plan, Wanted, build_plan
 from edgesdk_converters.recipes import Format, find_recipes
@@ -215,7 +215,7 @@ def _metric(request: Request, contract: Contract, evaluation: DataSet | None) ->
     if evaluation is None:
         return request.metric or AGREEMENT
     kind = truth_kind(evaluation)
-    return find_metric(request.metric or default_metric(contract, kind), contract, kind).name
+    return check_metric(request.metric or default_metric(contract, kind), contract, kind)
 
 
 def _data(request: Request, contract: Contract) -> dict[str, DataSet]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import importlib.util
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -210,6 +212,24 @@ _WORDS: dict[Truth, str] = {
 }
 
 
+def check_metric(name: str, contract: Contract, truth: Truth) -> str:
+    """Return the name of a metric that fits these labels; a user's module is looked for, not imported.
+
+    Raises:
+        ConfigError: As `find_metric`.
+    """
+    if ":" not in name:
+        return find_metric(name, contract, truth).name
+    with _working_directory():
+        try:
+            found = importlib.util.find_spec(name.partition(":")[0])
+        except (ImportError, ValueError):
+            found = None
+    if found is None:
+        raise ConfigError("file-missing", f"no metric function {name}: there is no such module")
+    return name
+
+
 def load_function(name: str) -> Callable[..., Any]:
     """Import a user's ``module:function``, the working directory first.
 
@@ -217,14 +237,22 @@ def load_function(name: str) -> Callable[..., Any]:
         ConfigError: ``file-missing``.
     """
     module, _, function = name.partition(":")
-    sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as `python -m` does
+    with _working_directory():
+        try:
+            found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+        except (ImportError, AttributeError) as error:
+            raise ConfigError("file-missing", f"no metric function {name}: {error}") from error
+    return found
+
+
+@contextlib.contextmanager
+def _working_directory() -> Iterator[None]:
+    """Look for modules in the working directory first, as `python -m` does."""
+    sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as above
     try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError("file-missing", f"no metric function {name}: {error}") from error
+        yield
     finally:
         sys.path.pop(0)
-    return found
 
 
 def function_sha256(name: str) -> str:

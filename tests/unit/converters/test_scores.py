@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from edgesdk_converters.data import DataSet
 from edgesdk_converters.evaluate import scores
-from edgesdk_converters.evaluate.catalogue import METRICS, Case, default_metric, find_metric, truth_kind
+from edgesdk_converters.evaluate.catalogue import METRICS, Case, check_metric, default_metric, find_metric, truth_kind
 
 from edgesdk.contract import Contract, TensorSpec
 from edgesdk.errors import ConfigError
@@ -136,6 +136,16 @@ def test_a_metric_that_these_labels_do_not_allow_is_refused(name, kind):
     """The message says what the metric needs, or what there is."""
     with pytest.raises(ConfigError):
         find_metric(name, _contract(), kind)
+
+
+def test_a_module_of_one_s_own_is_looked_for_but_not_imported(tmp_path, monkeypatch):
+    """The plan finds out that it is there; what it imports and does is the child's business."""
+    (tmp_path / "explosive_metrics.py").write_text("raise SystemExit('imported')\n")
+    monkeypatch.chdir(tmp_path)
+    assert check_metric("explosive_metrics:f1", _contract(), "none") == "explosive_metrics:f1"
+    for missing in ("nowhere_metrics:f1", "no.where:f1"):
+        with pytest.raises(ConfigError, match="no such module"):
+            check_metric(missing, _contract(), "none")
 
 
 def test_a_metric_of_one_s_own(tmp_path, monkeypatch):
