@@ -67,8 +67,12 @@ def _of_node(node: Node, rules: RuleSet) -> Iterator[Finding]:
     parts = [node]
     if fused is not None and _knows(node, rules):  # an operator of its own between the output and itself
         parts.append(Node(name=node.name, op=fused, inputs=node.outputs, outputs=node.outputs, index=node.index))
-    first = [_of(part, node, finding) for part in parts for finding in _broken(part, rules.rules)]
-    first += [_of(part, node, _unknown(part, rules)) for part in parts if not _knows(part, rules)]
+    first: list[Finding] = []
+    for part in parts:
+        broken = list(_broken(part, rules.rules))
+        if not _knows(part, rules):  # what else it breaks matters only where it stops the whole file
+            broken = [*(each for each in broken if each.effect == "refused"), _unknown(part, rules)]
+        first += [_of(part, node, finding) for finding in broken]
     yield from first
     if all(finding.effect == "slow" for finding in first):
         yield from (_of(part, node, finding) for part in parts for finding in _broken(part, rules.last))

@@ -81,7 +81,8 @@ def _shapeless(node: Node) -> str | None:
 
 def _quantized(node: Node) -> str | None:
     for part, tensor in roles(node):
-        if tensor.dtype in {"int64", "bool"} or part not in {"feature", "weights"}:
+        # A float has a rule of its own.
+        if tensor.dtype in {"int64", "bool", "float32"} or part not in {"feature", "weights"}:
             continue
         if part == "feature" and tensor.dtype == "int32" and node.op != "QUANTIZE":
             continue

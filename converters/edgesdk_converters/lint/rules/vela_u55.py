@@ -34,7 +34,8 @@ def _dtype(node: Node) -> str | None:
 
 def _width(width: int) -> object:
     def check(node: Node) -> str | None:
-        found = next((tensor for tensor in features(node) if bits(tensor) == width), None)
+        integers = (tensor for tensor in features(node) if "int" in tensor.dtype)
+        found = next((tensor for tensor in integers if bits(tensor) == width), None)
         return None if found is None else f"{found.name} is {found.dtype}"
 
     return check
