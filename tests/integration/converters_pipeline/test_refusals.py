@@ -44,6 +44,7 @@ def test_a_badly_calibrated_artifact_is_refused_and_nothing_is_written(
     with pytest.raises(ReleaseError, match=r"accuracy changes by -0\.\d+ .* on 378 samples") as caught:
         convert(*models, **{**words, **changes}, out=out)
     assert caught.value.code == "accuracy-gate"
+    assert "the error starts at " in caught.value.message
     assert caught.value.exit_code == 4
     assert list(tmp_path.iterdir()) == []
 
