@@ -342,10 +342,13 @@ class _Builder:
     ) -> tuple[str | None, str | None]:
         runtime = (artifact_format, RUNTIME[artifact_format], package)
         found = further_steps(f"{artifact_format} {word}", files, self._wanted.data, self._contract, runtime)
-        for step in (found.layers, found.latency):
-            if step is not None:
-                self._add(step)
-        return found.layers and found.layers.name, found.latency and found.latency.name
+        return self._maybe(found.layers), self._maybe(found.latency)
+
+    def _maybe(self, step: Step | None) -> str | None:
+        if step is None:
+            return None
+        self._add(step)
+        return step.name
 
     def _saturation(self, artifact: Path | Ref, recipe: Recipe) -> str | None:
         if "evaluation" not in self._wanted.data:
