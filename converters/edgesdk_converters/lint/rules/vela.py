@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edgesdk_converters.lint.rules import vela_common, vela_fails, vela_patterns, vela_semantics, vela_u55, vela_u85
+from edgesdk_converters.lint.rules import (
+    vela_common,
+    vela_fails,
+    vela_operators,
+    vela_patterns,
+    vela_semantics,
+    vela_u55,
+    vela_u85,
+)
 from edgesdk_converters.lint.rules.rule import GraphRule, RuleSet
 
 FUSED = {"relu": "RELU", "relu6": "RELU6", "relu_n1_to_1": "RELU_N1_TO_1", "tanh": "TANH", "sign_bit": "SIGN_BIT"}
@@ -48,12 +56,13 @@ _BOOLEANS = GraphRule(
     rewrite="Give and take int8; compare in the application.",
     effect="refused",
 )
+_SHARED = (*vela_semantics.RULES, *vela_fails.ALWAYS, *vela_common.COMMON, *vela_operators.OPERATORS)
 _SOURCE = "Vela 5.2.0: its --supported-ops-report, and builds of generated graphs (benchmarks/lint.py)"
 U55 = RuleSet(
     name="Ethos-U55",
     ops=vela_u55.OPS,
     graph_rules=(_BOOLEANS,),
-    rules=(*vela_semantics.RULES, *vela_fails.ALWAYS, *vela_common.COMMON, *vela_u55.RULES),
+    rules=(*_SHARED, *vela_u55.RULES),
     last=vela_fails.U55,
     source=_SOURCE,
     **_COMMON,  # type: ignore[arg-type] # shared words
@@ -62,7 +71,7 @@ U65 = replace(U55, name="Ethos-U65")
 U85 = RuleSet(
     name="Ethos-U85",
     ops=vela_u85.OPS,
-    rules=(*vela_semantics.RULES, *vela_fails.ALWAYS, *vela_common.COMMON, *vela_u85.RULES),
+    rules=(*_SHARED, *vela_u85.RULES),
     last=vela_fails.U85,
     source=_SOURCE,
     **_COMMON,  # type: ignore[arg-type] # shared words

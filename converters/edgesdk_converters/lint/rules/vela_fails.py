@@ -10,7 +10,8 @@ import math
 
 from edgesdk_converters.lint.graph import Node
 from edgesdk_converters.lint.rules.rule import Rule, words
-from edgesdk_converters.lint.rules.vela_common import CONVOLUTIONS, FILTERED, bits, pads, reduced, window
+from edgesdk_converters.lint.rules.vela_common import CONVOLUTIONS, FILTERED
+from edgesdk_converters.lint.rules.vela_measures import bits, pads, reduced, window
 from edgesdk_converters.lint.rules.vela_roles import features, padded, role, seen
 
 HWC, MAX_DILATION, MAX_STRIDE, RANK = 3, 2, 3, 4

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from edgesdk_converters.lint.graph import Graph, Node, listed
-from edgesdk_converters.lint.rules.vela_common import window
+from edgesdk_converters.lint.rules.vela_measures import window
 from edgesdk_converters.lint.rules.vela_roles import padded, role
 
 Neighbours = tuple[dict[str, Node], dict[str, list[Node]]]

@@ -6,7 +6,8 @@ import math
 
 from edgesdk_converters.lint.graph import Node, listed
 from edgesdk_converters.lint.rules.rule import Rule, words
-from edgesdk_converters.lint.rules.vela_common import bias_limit, bits, pads, weight_sum, window
+from edgesdk_converters.lint.rules.vela_common import bias_limit, weight_sum
+from edgesdk_converters.lint.rules.vela_measures import bits, pads, window
 from edgesdk_converters.lint.rules.vela_roles import features, padded, role
 
 OPS = words(
