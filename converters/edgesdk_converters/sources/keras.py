@@ -17,7 +17,7 @@ from edgesdk.contract import Contract
 from edgesdk.errors import ConfigError
 from edgesdk_converters.binding import order_by_name
 from edgesdk_converters.isolation import Call
-from edgesdk_converters.sources.savedmodel import static_shape
+from edgesdk_converters.sources.savedmodel import name_outputs, static_shape
 
 
 def check_tensorflow() -> None:
@@ -54,10 +54,18 @@ def to_tflite(call: Call) -> dict[str, Any]:
 
 def to_onnx(call: Call) -> dict[str, Any]:
     """Child action: write ``model.onnx``, float32 with a static batch, in the operator set of ``params``."""
+    import onnx  # noqa: PLC0415 - only in the child
+
+    contract = msgspec.convert(call.params["contract"], Contract)
     model = load(call.inputs["source"])
-    signature = _signature(model, msgspec.convert(call.params["contract"], Contract))
+    signature = _signature(model, contract)
     path = call.out / "model.onnx"
-    model.export(path, format="onnx", input_signature=signature, opset_version=call.params["opset"], verbose=False)
+    given = signature if len(signature) == 1 else [signature]  # several inputs are one argument, a list
+    model.export(path, format="onnx", input_signature=given, opset_version=call.params["opset"], verbose=False)
+    made = onnx.load(path)
+    ordered = order_by_name(contract.outputs, _output_names(model), what="outputs")
+    name_outputs(made, [spec.name for spec in ordered])
+    onnx.save(made, path)
     return {"parameters": int(model.count_params())}
 
 
@@ -76,11 +84,16 @@ def load(path: Path) -> Any:
         raise ConfigError("model-format", f"{path.name} holds no whole Keras model: {error}", hint=hint) from error
 
 
+def _output_names(model: Any) -> list[str]:
+    """Return the names of a model's outputs; a `Sequential` has none."""
+    return list(getattr(model, "output_names", None) or [f"output_{index}" for index in range(len(model.outputs))])
+
+
 def _named_answer(model: Any, contract: Contract, inputs: tuple[Any, ...]) -> dict[str, Any]:
     answers = model(inputs[0] if len(inputs) == 1 else list(inputs), training=False)
     flat = list(answers.values()) if isinstance(answers, dict) else answers
     flat = list(flat) if isinstance(flat, list | tuple) else [flat]
-    names = list(answers) if isinstance(answers, dict) else list(model.output_names)
+    names = list(answers) if isinstance(answers, dict) else _output_names(model)
     ordered = order_by_name(contract.outputs, names, what="outputs")
     return {spec.name: tensor for spec, tensor in zip(ordered, flat, strict=True)}
 

@@ -48,7 +48,8 @@ def to_onnx(call: Call) -> dict[str, Any]:
     signature = _sizes(function, contract)
     wrapped = tf.function(_caller(function, contract), input_signature=signature)
     model, _ = tf2onnx.convert.from_function(wrapped, input_signature=signature, opset=call.params["opset"])
-    _name_outputs(model, wrapped.get_concrete_function())
+    # TensorFlow flattens a dict in the order of its sorted keys.
+    name_outputs(model, sorted(wrapped.get_concrete_function().structured_outputs))
     onnx.save(model, call.out / "model.onnx")
     return {"signature": str(function.name)}
 
@@ -117,13 +118,15 @@ def _caller(function: Any, contract: Contract) -> Any:
     return call
 
 
-def _name_outputs(model: Any, concrete: Any) -> None:
-    """Call the outputs of an ONNX model what the function calls them; the tool calls them ``Identity:0`` and so on."""
-    order = list(concrete.structured_outputs)
-    renamed = dict(zip((output.name for output in model.graph.output), sorted(order), strict=True))
+def name_outputs(model: Any, names: list[str]) -> None:
+    """Call the outputs of an ONNX model, in order, by these names; tf2onnx calls them ``Identity:0`` and so on."""
+    renamed = dict(zip((output.name for output in model.graph.output), names, strict=True))
+    taken = {entry.name for entry in model.graph.input} | set(renamed)
+    if taken & set(names):
+        return  # they have names of the model's own
     for node in model.graph.node:
-        for names in (node.input, node.output):
-            for index, name in enumerate(names):
-                names[index] = renamed.get(name, name)
+        for words in (node.input, node.output):
+            for index, name in enumerate(words):
+                words[index] = renamed.get(name, name)
     for output in model.graph.output:
         output.name = renamed[output.name]
