@@ -193,7 +193,9 @@ class _Place:
             artifact = peer.quantize(source, feeds, out)
         except EdgeError as error:
             return {"status": "failed", "code": error.code, "words": str(error)}
-        return {"status": "made", "bytes": artifact.stat().st_size}
+        note = out / "note.txt"
+        noted = {"note": note.read_text()} if note.exists() else {}
+        return {"status": "made", "bytes": artifact.stat().st_size, **noted}
 
     def _ours(self, model: Path, recipe: str, target: str, **words: Any) -> Made:
         out = self._scratch / f"release-{target}-{recipe}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,8 @@ from convert.zoo import Case
 
 Row = dict[str, Any]
 OURS = "edgesdk"
-POINT = 0.01
+POINT, SHOWN = 0.01, 140
+PLAIN = frozenset({"int8", "int8-tensorrt", "int8-qnn"})
 TITLES = {OURS: "**edgesdk**", **{peer.name: peer.title for peer in PEERS}}
 HEAD = (
     "case",
@@ -59,7 +61,8 @@ def in_order(rows: Iterable[Row]) -> list[Row]:
 def cells(row: Row) -> tuple[str, ...]:
     """Return a row as text, in the order of `HEAD`."""
     case = f"{row['case']} ({row['format']})"
-    tool = TITLES[row["tool"]] + (f", {row['recipe']}" if row.get("recipe", "int8") != "int8" else "")
+    recipe = f", {row['recipe']}" if row.get("recipe", "int8") not in PLAIN else ""
+    tool = TITLES[row["tool"]] + recipe + (f" ({row['note']})" if row.get("note") else "")
     size = f"{row['size_ratio']:.3f}" if row.get("size_ratio") else "-"
     if "value" not in row:
         return case, tool, size, row["status"], "-", _short(row), "-", "-", "-"
@@ -87,7 +90,9 @@ def placement(row: Row) -> str:
 
 
 def _short(row: Row) -> str:
-    return f"{row.get('code', '')}: {row.get('words', '')[:160]}".replace("|", "/").replace("\n", " ")
+    """Return the end of what went wrong, where tools say it, without the paths of the machine that ran it."""
+    words = re.sub(r"\S*/(?=[^/\s]+)", "", row.get("words", "")).replace("|", "/").replace("\n", " ").replace("^", "")
+    return f"{row.get('code', '')}: {'… ' if len(words) > SHOWN else ''}{' '.join(words[-SHOWN:].split())}"
 
 
 def text(rows: Sequence[Row]) -> str:
@@ -163,14 +168,13 @@ def _opening(rows: Sequence[Row], cases: Mapping[str, Case]) -> list[str]:
         "All tools got the same float model, the same calibration data and no options: `edge convert --repair`",
         "with the target's int8 recipe and its accuracy gate at one point (a recipe named behind edgesdk is a repair),",
         "onnxruntime's `quant_pre_process` and `quantize_static`, litert-quantizer's `static_wi8_ai8` (moving ranges",
-        "are its default) and",
-        "`dynamic_wi8_afp32`, Olive's `OnnxStaticQuantization`. Every artifact then ran on the same samples, by the",
-        "same code, in the same runtime (onnxruntime, LiteRT), one sample a call, one thread. *Difference* is the",
-        "artifact's figure less the float model's, in points, with a 95 % interval: exact and paired for accuracy,",
-        "Clopper-Pearson for decisions, BCa bootstrap for F1. Samples are taken as independent; neighbouring windows",
-        "of one recording are not, so those intervals are too narrow. *Size* and *latency* are ratios to the float",
-        "artifact; calls alternate, and the latency interval is that of the median ratio. Other work ran on the",
-        "machine.",
+        "are its default) and `dynamic_wi8_afp32`, Olive's `OnnxStaticQuantization`. What failed is shown by the end",
+        "of its own words. Every artifact then ran on the same samples, by the same code, in the same runtime",
+        "(onnxruntime, LiteRT), one sample a call, one thread. *Difference* is the artifact's figure less the float",
+        "model's, in points, with a 95 % interval: exact and paired for accuracy, Clopper-Pearson for decisions, BCa",
+        "bootstrap for F1. Samples are taken as independent; neighbouring windows of one recording are not, so those",
+        "intervals are too narrow. *Size* and *latency* are ratios to the float artifact; calls alternate, and the",
+        "latency interval is that of the median ratio. Other work ran on the machine.",
         "",
         "| case | model | data | figure |",
         "| --- | --- | --- | --- |",
@@ -183,7 +187,7 @@ def _opening(rows: Sequence[Row], cases: Mapping[str, Case]) -> list[str]:
 
 
 def _between(values: Iterable[str]) -> str:
-    return " and ".join(sorted(set(values)))
+    return ", ".join(sorted(set(values)))
 
 
 def _not_run(rows: Sequence[Row], cases: Mapping[str, Case]) -> Iterable[str]:
