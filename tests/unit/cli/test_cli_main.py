@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import entry_points
 
 import click
 import pytest
@@ -73,3 +74,9 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
     for name in ("convert", "demo", "fleet", "hub", "repo"):
         assert name in done.stdout
+
+
+def test_every_command_has_a_summary() -> None:
+    """`edge --help` imports no command, so it knows their summaries by heart; none is missing or of no command."""
+    installed = {point.name for point in entry_points(group=main.GROUP)}
+    assert installed == set(main.SUMMARIES)
