@@ -7,7 +7,7 @@ the artifact was twice as slow as float. onnxruntime's basic optimisation folds 
 
 from __future__ import annotations
 
-import shutil
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,6 +21,8 @@ from edgesdk_converters.sources.onnx import drop_unused_domains
 if TYPE_CHECKING:
     import onnx
 
+WITH_BIAS, BIAS = frozenset({"Conv", "ConvTranspose", "Gemm"}), 2
+"""Operators that add a bias, and which of their inputs it is."""
 MOST_GROWTH = 1.25
 """Folding constants may also write out large ones; then the file stays as it is."""
 
@@ -34,6 +36,7 @@ def fold(call: Call) -> dict[str, Any]:
 
     source, path = call.inputs["source"], call.out / "model.onnx"
     before, (after, why) = onnx.load(source), _folded(call)
+    nodes = len(before.graph.node)
     if not why:
         onnx.save(after, path)
         if path.stat().st_size > MOST_GROWTH * source.stat().st_size:
@@ -43,9 +46,32 @@ def fold(call: Call) -> dict[str, Any]:
             check_agreement(source, path, msgspec.convert(call.params["contract"], Contract), what="the folded model")
         except ReleaseError as error:
             why = error.message
-    if why:
-        shutil.copyfile(source, path)
-    return {"before": len(before.graph.node), "after": len(onnx.load(path).graph.node), "left": why}
+    made = before if why else after
+    unshare(made)
+    onnx.save(made, path)
+    return {"before": nodes, "after": len(made.graph.node), "left": why}
+
+
+def unshare(model: onnx.ModelProto) -> None:
+    """Give each user of a shared bias a copy of its own.
+
+    Trap: in int8 each needs its own scale, and onnxruntime names its copies by appending a number, with which exporters
+    make names of other tensors too: the file that it writes does not load.
+    """
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    names = {name for node in model.graph.node for name in (*node.input, *node.output)}
+    seen: set[str] = set()
+    for node in model.graph.node:
+        if node.op_type not in WITH_BIAS or len(node.input) <= BIAS or node.input[BIAS] not in stored:
+            continue
+        bias = node.input[BIAS]
+        if bias in seen:
+            copy = model.graph.initializer.add()
+            copy.CopyFrom(stored[bias])
+            copy.name = next(name for k in count() if (name := f"{bias}/own_{k}") not in names)
+            names.add(copy.name)
+            node.input[BIAS] = copy.name
+        seen.add(bias)
 
 
 def _folded(call: Call) -> tuple[onnx.ModelProto, str]:

@@ -11,6 +11,9 @@ import pytest
 from edgesdk_converters.isolation import Call
 from edgesdk_converters.passes.fold_onnx import fold
 from onnx import helper, numpy_helper
+from onnxruntime import InferenceSession
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
+from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
 from edgesdk.contract import Contract, TensorSpec
 
@@ -91,3 +94,41 @@ def test_a_file_that_onnxruntime_does_not_load_stays_as_it_is(folded):
     result, source, model = folded([helper.make_node("Conv", ["x", "missing"], ["y"])])
     assert "does not fold" in result["left"]
     assert model == onnx.load(source)
+
+
+def test_a_shared_bias_becomes_one_for_each_user(folded):
+    """Quantized, each needs its own scale; onnxruntime's copies take the names of other tensors (Basic Pitch)."""
+    weights = np.random.default_rng(0).normal(size=(3, 4, 4, 1, 1)).astype(np.float32)
+    result, source, model = folded(
+        [
+            helper.make_node("Conv", ["x", "w0", "b"], ["b1"], name="first"),
+            helper.make_node("Conv", ["b1", "w1", "b"], ["b2"], name="second"),
+            helper.make_node("Conv", ["b2", "w2", "b"], ["y"], name="third"),
+        ],
+        b=np.ones(4, np.float32),
+        **{f"w{k}": weights[k] for k in range(3)},
+    )
+    assert not result["left"]
+    biases = [node.input[2] for node in model.graph.node]
+    assert len(set(biases)) == 3
+    assert not set(biases) & {"b1", "b2"}
+    quantized = source.with_name("quantized.onnx")
+    quantize_static(model, quantized, _Ones(), per_channel=True)
+    InferenceSession(quantized, providers=["CPUExecutionProvider"])
+    with pytest.raises(Fail):  # the trap itself: if this no longer fails, `unshare` has had its day
+        InferenceSession(_quantized_as_it_is(source), providers=["CPUExecutionProvider"])
+
+
+class _Ones(CalibrationDataReader):
+    def __init__(self):
+        self.left = 2
+
+    def get_next(self):
+        self.left -= 1
+        return {"x": np.full(SHAPE, 1.0 + self.left, np.float32)} if self.left >= 0 else None
+
+
+def _quantized_as_it_is(source):
+    path = source.with_name("as_it_is.onnx")
+    quantize_static(source, path, _Ones(), per_channel=True)
+    return path
