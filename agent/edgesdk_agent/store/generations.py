@@ -76,6 +76,7 @@ class GenerationStore:
         if self.has(record.generation):
             with disk_errors(str(place)):  # whoever named it may have been cut off before the name was durable
                 self._settle(place)
+                remove_tree(unpacked)
             return place
         make_folder(self._folder)
         with disk_errors(str(place)):

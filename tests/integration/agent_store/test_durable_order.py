@@ -115,6 +115,9 @@ def test_a_generation_whose_name_was_not_synced_is_named_again(
     trace.clear()
     assert store.stage(unpacked, record) == place
     assert trace == [("fsync", str(place)), ("fsync", str(place.parent))]
+    unpacked.mkdir()  # a power cut brought the name back, and it was unpacked again
+    store.stage(unpacked, record)
+    assert not unpacked.exists()
 
 
 def test_a_generation(tmp_path: Path, trace: list[tuple[str, str]]) -> None:
