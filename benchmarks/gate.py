@@ -63,7 +63,7 @@ def power(random: Random, runs: int) -> None:
     for margin in (0.01, 0.02):
         for psi in (0.0, 0.01, 0.02, 0.05):
             found = [needed(random, margin, psi, runs, test) for test in (passes, conditional_passes)]
-            print(f"| {100 * margin:g} points | {psi:.1%} | {found[0]:,} | {found[1]:,} |")
+            print(f"| {margin:.0%} | {psi:.1%} | {found[0]:,} | {found[1]:,} |")
 
 
 def passes(wins: int, losses: int, n: int, margin: float) -> bool:

@@ -1,0 +1,85 @@
+"""A sample of how well `edge lint` knows compilers that take ONNX: one operator between two others, in float.
+
+python benchmarks/lint_onnx.py [--targets rk3588 qualcomm-htp]
+
+rknn-toolkit2's own table, or onnxruntime-qnn's assignment, says where the operator, or what it became, runs; a build
+that fails or dies counts as off the NPU. The first set taught Rockchip's rules, the second did not; Qualcomm's were
+taught by neither. Makes the vendors' environments on first use (1.3 GB and 0.5 GB).
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from edgesdk_converters.backends import BACKENDS, find_backend
+from edgesdk_converters.environments import ensure
+from edgesdk_converters.lint.check import check
+from edgesdk_converters.lint.graph import read_graph
+from lint_graphs.onnx_ops import CASES, HELD_OUT, Case, write
+
+from edgesdk.stats import clopper_pearson
+from edgesdk.targets.profiles import load_profile
+
+WORKERS = {"rknn": "rockchip_worker.py", "qnn": "qualcomm_worker.py"}
+GRAPHS = Path(__file__).parent / "lint_graphs"
+ROW = re.compile(r"^D RKNN: .*?\d+\s+(\S+)\s+\S+\s+(NPU|CPU|GPU)\s+.*\s(\S+:\S+)\s*$", re.MULTILINE)
+ENDS = ("InputOperator", "OutputOperator")
+
+
+def off(source: Path) -> tuple[bool, str]:
+    """Say whether the tool leaves the probed operator, or a part of it, off the NPU, and in what words."""
+    said = source.with_suffix(".said").read_text()
+    if said != "built":
+        return said != "NPU", said.splitlines()[0][:90]
+    rows = ROW.findall(source.with_suffix(".log").read_text(errors="replace"))
+    probed = [place for op, place, name in rows if op not in ENDS and not name.endswith((":first", ":last"))]
+    return any(place != "NPU" for place in probed), "built"
+
+
+def compare(name: str, cases: tuple[Case, ...], target: str, command: list[str]) -> None:
+    # A tool may leave files of its own where it is started.
+    with tempfile.TemporaryDirectory(prefix="lint-") as work, tempfile.TemporaryDirectory(prefix="lint-") as aside:
+        folder = Path(work)
+        made = write(folder, cases)
+        while len(list(folder.glob("*.said"))) < len(made):  # goes on after a graph that took the tool down
+            subprocess.run([*command, str(folder), target], check=False, capture_output=True, cwd=aside)
+        wrong = []
+        for source in sorted(folder.glob("*.onnx")):
+            report = check(read_graph(source), load_profile(target))
+            ours = report.refused or any(each.node == "probe" and each.effect != "slow" for each in report.findings)
+            real, said = off(source)
+            if ours != real:
+                places = ("off", "NPU") if ours else ("NPU", "off")
+                wrong.append(f"- {source.stem}: we said {places[0]}, it was {places[1]} ({said})")
+    agreed, count = len(made) - len(wrong), len(made)
+    low, high = clopper_pearson(agreed, count, 0.05)
+    print(
+        f"{name}, {target}: {agreed} of {count} agree ({agreed / count:.1%}; 95 % interval {low:.1%} to {high:.1%})\n"
+    )
+    print("\n".join([*wrong, ""]) if wrong else "", end="\n" if wrong else "")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Compare edge lint with placements of compilers that take ONNX.")
+    parser.add_argument("--targets", nargs="*", default=["rk3588", "qualcomm-htp"])
+    given = parser.parse_args()
+    for target in given.targets:
+        backend = find_backend(load_profile(target))
+        assert backend is not None
+        environment = BACKENDS[backend.name].environment
+        assert environment is not None
+        python = ensure(environment, progress=lambda line: print(line, file=sys.stderr))
+        print(f"## edge lint beside {environment.packages[0]}\n")
+        command = [str(python), str(GRAPHS / WORKERS[backend.name])]
+        compare("first set", CASES, target, command)
+        compare("second set", HELD_OUT, target, command)
+
+
+if __name__ == "__main__":
+    main()
