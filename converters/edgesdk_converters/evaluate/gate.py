@@ -214,7 +214,8 @@ def _reason(metric: str, outcome: Outcome, paired: Paired, question: Question, *
         return f"{figures}; {limit}"
     if paired.needed is None:
         wanted = "it is too near the limit for any number to decide"
-        wanted = f"at least {ENOUGH} are needed" if paired.samples < ENOUGH and paired.method != "exact" else wanted
+        least = ENOUGH[paired.method]
+        wanted = f"at least {least} are needed" if paired.samples < least else wanted
     else:
         wanted = f"about {paired.needed} samples would decide"
     return f"{figures}; {limit}; {wanted}"
