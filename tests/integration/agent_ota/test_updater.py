@@ -205,6 +205,33 @@ def test_new_desired_ends_the_trial_first(world: World) -> None:
     assert world.state.quarantined() == {}
 
 
+def test_a_trial_that_was_begun_at_a_kill_is_ended_by_a_newer_desired(world: World) -> None:
+    """Killed between the slots' move and its statement, then asked for something else: no trial goes on unwatched."""
+    commit(world, world.publish("1.0.0"))
+
+    def killed(what: str) -> None:
+        if what == "begin trial: made":
+            raise KeyboardInterrupt
+
+    second, bad = world.publish("2.0.0"), world.publish("3.0.0", "worse")
+    world.on_enter = killed
+    world.start()
+    world.ask(second)
+    with pytest.raises(KeyboardInterrupt):
+        world.run("trial")
+    assert world.slots().serve == "trial"
+    world.on_enter = lambda _: None
+    world.start()
+    world.emitted.clear()
+    world.ask(bad)
+    world.updater.adopt()
+    assert states(world) == ["trial", "rolled_back", "offered"]
+    assert world.slots().serve == "good"
+    assert world.finish() == "failed"
+    assert world.slots().serve == "good"
+    world.check_truth()
+
+
 def test_operators_rollback_downloads_nothing(world: World) -> None:
     """An older release that is still here goes the whole way but is not downloaded again."""
     first = world.publish("1.0.0")
