@@ -222,11 +222,11 @@ class Updater:
 
     def _ask(self, model: str, wanted: DesiredModel, offer: Offer | None, serial: int) -> None:
         journal = self._journals.get(model) or Journal(model=model)
+        if journal.move:  # it may have been made already: apps must not stay on a trial that nobody watches
+            journal = self._enter(journal, journal.move)
         if journals.answers(journal, wanted) and (journal.state != "committed" or self._holdings.is_good(journal)):
             self._answer(journal, wanted, offer, serial)
             return
-        if journal.move:  # it may have been made already: apps must not stay on a trial that nobody watches
-            journal = self._enter(journal, journal.move)
         if journal.in_progress:
             journal = self._enter(journal, journals.superseded())
         event: Event = "asked" if wanted.release is not None else "removed"
