@@ -110,6 +110,7 @@ class Device:
         self.clock = ManualClock()
         self._bundles, self._url, self._note = bundles, url, note
         self._seq = self._serial = 0
+        self._removal = False
         self._received: tuple[Accepted, Desired, dict[str, Offer]] | None = None
         download.CHUNK, download.SYNC_BYTES = CHUNK, SYNC_BYTES
         self.paths.make()
@@ -155,6 +156,7 @@ class Device:
             models={MODEL: wanted},
         )
         self._serial = serial
+        self._removal = want.release is None
         self._received = (accepted, desired, offers)
         self._accept()
 
@@ -221,7 +223,7 @@ class Device:
                 self._live(found.trial)
             wait = self.step()
             found = self.updater.snapshot().get(MODEL)
-            if wait > 0 and found and found.serial == self._serial and _over(found):
+            if wait > 0 and found and found.serial == self._serial and _over(found, removal=self._removal):
                 return found.state
             self.clock.seconds += min(wait, 1000.0)
         return f"not over: {self.status}"
@@ -255,7 +257,9 @@ class Device:
         self.state.close()
 
 
-def _over(found: ModelStatus) -> bool:
+def _over(found: ModelStatus, *, removal: bool) -> bool:
+    if removal and found.state == "committed":
+        return False  # it waits for room to write that nothing is served any more
     return found.state in OVER or bool(found.state == "failed" and found.reason and found.reason.permanent)
 
 
