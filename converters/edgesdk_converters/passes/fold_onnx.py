@@ -7,6 +7,7 @@ the artifact was twice as slow as float. onnxruntime's basic optimisation folds 
 
 from __future__ import annotations
 
+import math
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 WITH_BIAS, BIAS = frozenset({"Conv", "ConvTranspose", "Gemm"}), 2
 """Operators that add a bias, and which of their inputs it is."""
+GRAPH = 5
+"""``AttributeProto.GRAPH``: what is within may use what seems unused."""
 MOST_GROWTH = 1.25
 """Folding constants may also write out large ones; then the file stays as it is."""
 
@@ -53,10 +56,11 @@ def fold(call: Call) -> dict[str, Any]:
 
 
 def unshare(model: onnx.ModelProto) -> None:
-    """Give each user of a shared bias a copy of its own.
+    """Give each user of a bias one of its own, of one dimension.
 
-    Trap: in int8 each needs its own scale, and onnxruntime names its copies by appending a number, with which exporters
-    make names of other tensors too: the file that it writes does not load.
+    Traps: in int8 each user needs its own scale, and onnxruntime names its copies by appending a number, with which
+    exporters make names of other tensors too: the file that it writes does not load. A bias of shape (1, N), which
+    Gemm takes, stops its quantizer.
     """
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     names = {name for node in model.graph.node for name in (*node.input, *node.output)}
@@ -65,13 +69,20 @@ def unshare(model: onnx.ModelProto) -> None:
         if node.op_type not in WITH_BIAS or len(node.input) <= BIAS or node.input[BIAS] not in stored:
             continue
         bias = node.input[BIAS]
-        if bias in seen:
+        shape = list(stored[bias].dims)
+        wide = len(shape) > 1 and math.prod(shape) == shape[-1]
+        if bias in seen or wide:
             copy = model.graph.initializer.add()
             copy.CopyFrom(stored[bias])
             copy.name = next(name for k in count() if (name := f"{bias}/own_{k}") not in names)
+            copy.dims[:] = shape[-1:] if wide else shape
             names.add(copy.name)
             node.input[BIAS] = copy.name
         seen.add(bias)
+    used = {name for node in model.graph.node for name in node.input} | {output.name for output in model.graph.output}
+    inner = any(attribute.type == GRAPH for node in model.graph.node for attribute in node.attribute)
+    for tensor in () if inner else [each for each in model.graph.initializer if each.name not in used]:
+        model.graph.initializer.remove(tensor)
 
 
 def _folded(call: Call) -> tuple[onnx.ModelProto, str]:

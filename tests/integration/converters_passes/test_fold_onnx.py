@@ -119,6 +119,28 @@ def test_a_shared_bias_becomes_one_for_each_user(folded):
         InferenceSession(_quantized_as_it_is(source), providers=["CPUExecutionProvider"])
 
 
+def test_a_bias_of_two_dimensions_becomes_one(folded):
+    """What a dense layer adds has one value for each output; of shape (1, N) it stops the quantizer (Magika)."""
+    result, source, model = folded(
+        [
+            helper.make_node("Reshape", ["x", "flat"], ["rows"]),
+            helper.make_node("MatMul", ["rows", "w"], ["a"]),
+            helper.make_node("Add", ["a", "b"], ["c"]),
+            helper.make_node("Reshape", ["c", "shape"], ["y"]),
+        ],
+        flat=np.array([1, 256], np.int64),
+        shape=np.array(SHAPE, np.int64),
+        w=np.random.default_rng(0).normal(size=(256, 256)).astype(np.float32),
+        b=np.full((1, 256), 1e6, np.float32),
+    )
+    assert not result["left"]
+    dense = next(node for node in model.graph.node if node.op_type == "Gemm")
+    bias = next(tensor for tensor in model.graph.initializer if tensor.name == dense.input[2])
+    assert list(bias.dims) == [256]
+    assert {tensor.name for tensor in model.graph.initializer} <= {name for n in model.graph.node for name in n.input}
+    quantize_static(model, source.with_name("quantized.onnx"), _Ones(), per_channel=True)
+
+
 class _Ones(CalibrationDataReader):
     def __init__(self):
         self.left = 2
