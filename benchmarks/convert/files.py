@@ -97,5 +97,6 @@ CASES = (
         data="files of the Python installation, labelled by suffix",
         figure="accuracy",
         make=make,
+        formats=("onnx",),
     ),
 )

@@ -119,5 +119,6 @@ CASES = (
         data="lines of text drawn with six fonts, labelled",
         figure="accuracy",
         make=make_angle,
+        formats=("onnx",),
     ),
 )

@@ -167,6 +167,7 @@ CASES = (
         data="speech made by formula, the states as they occur; no truth: agreement with float",
         figure="decisions",
         make=make_voice,
+        formats=("onnx",),
     ),
     Case(
         name="basic-pitch",

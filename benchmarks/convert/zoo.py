@@ -63,6 +63,7 @@ class Case:
         data: The data that calibrate and judge it.
         figure: What is compared.
         make: Writes the case's files.
+        formats: Of the artifacts that its models give.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Case:
     data: str
     figure: Figure
     make: Callable[[Store], None]
+    formats: tuple[str, ...] = ("onnx", "tflite")
 
     @property
     def labelled(self) -> bool:

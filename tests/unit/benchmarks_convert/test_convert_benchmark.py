@@ -109,7 +109,9 @@ def test_the_page_holds_what_ran_and_names_what_did_not():
     page = table.page([row(), failed], cases)
     assert "| c (onnx) | **edgesdk** | 0.250 | 90.00 % | 90.00 % | +0.00 (-0.50 … +0.50) |" in page
     assert "conversion-failed: it / fell" in page
-    assert "- the case other" in page
+    assert "- the case other as onnx" in page
+    assert "- the case c as tflite" in page
+    assert "- the target rk3588" in page
     assert "2026-01-01" in page
 
 
