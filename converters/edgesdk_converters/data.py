@@ -49,7 +49,9 @@ class DataSet:
     @property
     def labels(self) -> NDArray[np.int64] | None:
         """The class of each sample, int64 [N]; None without `y`, or where it says something else."""
-        return self.truth if self.contract.task == "classification" and np.ndim(self.truth) == 1 else None
+        if self.truth is None or self.contract.task != "classification" or self.truth.ndim != 1:
+            return None
+        return self.truth
 
     def batches(self, size: int = BATCH) -> Iterator[dict[str, NDArray[Any]]]:
         """Yield up to `size` samples at a time, ``{input: (n, *sample)}`` in app units; memory does not grow with N.

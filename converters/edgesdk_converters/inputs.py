@@ -236,7 +236,9 @@ def _labels(given: Path, labels: list[Label], contract: Contract) -> NDArray[Any
     names = class_names(contract)
     if not any(isinstance(label, list | np.ndarray) and np.ndim(label) for label in labels):
         return np.array([_index(given, row, label, names) for row, label in enumerate(labels)], np.int64)
-    rows = [[_index(given, row, each, names) for each in np.ravel(label)] for row, label in enumerate(labels)]
+    rows = [
+        [_index(given, row, each, names) for each in np.ravel(np.asarray(label))] for row, label in enumerate(labels)
+    ]
     longest = max(map(len, rows))
     return np.array([row + [-1] * (longest - len(row)) for row in rows], np.int64)
 

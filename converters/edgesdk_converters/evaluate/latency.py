@@ -87,7 +87,7 @@ def _rounds(source: Session, artifact: Session, sample: dict[str, Any], call: Ca
     for session in both:
         session.run_timed(sample)  # the first call allocates
     end = time.monotonic() + BUDGET_S
-    found = []
+    found: list[list[float]] = []
     while len(found) < ROUNDS and (len(found) < LEAST_ROUNDS or time.monotonic() < end):
         turn = (0, 1) if len(found) % 2 else (1, 0)
         least = [np.inf, np.inf]

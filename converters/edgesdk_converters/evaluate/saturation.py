@@ -22,8 +22,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from edgesdk_converters import MAX_DROP
-from edgesdk_converters.evaluate.gate import ALPHA, GateVerdict, Outcome, accuracy_gate
+from edgesdk_converters import ALPHA, MAX_DROP
+from edgesdk_converters.evaluate.gate import GateVerdict, Outcome, accuracy_gate
 from edgesdk_converters.evaluate.integer_ops import (
     FLOAT_OPS,
     UnsupportedOperatorError,

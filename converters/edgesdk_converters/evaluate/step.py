@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from edgesdk.contract import Contract
 from edgesdk.errors import ConfigError
+from edgesdk_converters import ALPHA
 from edgesdk_converters.data import DataSet, class_names, open_data
 from edgesdk_converters.evaluate.catalogue import AGREEMENT, METRICS, Case, find_metric, truth_kind
 from edgesdk_converters.evaluate.differences import compare_arrays
-from edgesdk_converters.evaluate.gate import ALPHA, GateVerdict, judge_case
+from edgesdk_converters.evaluate.gate import GateVerdict, judge_case
 from edgesdk_converters.evaluate.looks import Look, looks, order
 from edgesdk_converters.evaluate.metrics import classification_metrics, decide
 from edgesdk_converters.evaluate.scores import Outputs
