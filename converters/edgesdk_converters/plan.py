@@ -297,7 +297,7 @@ class _Builder:
         self._check_calibration(recipe)
         self._examination(artifact_format, float_file)
         action, tools = OBSERVERS[artifact_format]
-        inputs = {"source": float_file, "calibration": self._wanted.data["calibration"]}
+        inputs: dict[str, Path | Ref] = {"source": float_file, "calibration": self._wanted.data["calibration"]}
         params = {"contract": self._contract, "count": self._count}
         step = _step(f"observe {artifact_format}", action, inputs, params, tools)
         self._add(step)

@@ -109,14 +109,14 @@ class _Maker:
             return self._add(
                 "export torch to onnx", "torch:to_onnx", source.path, {"opset": TORCH_OPSET}, environment=TORCH
             )
-        params = {"contract": self._contract}
+        params: dict[str, Any] = {"contract": self._contract}
         if to == "onnx":
             params["opset"] = min(KERAS_OPSET, self._ceiling.max_opset)
         return self._add(f"export {to}", f"{source.format}:to_{to}", source.path, params, tools=TENSORFLOW_TOOLS)
 
     def convert(self, source: Ref, here: Format) -> Ref:
         """Add what makes a file of the other format."""
-        params = {"contract": self._contract}
+        params: dict[str, Any] = {"contract": self._contract}
         if here == "onnx":
             action = "onnx_to_tflite:convert"
             return self._add("convert onnx to tflite", action, source, params, tools=FILE_TOOLS, environment=ONNX2TF)

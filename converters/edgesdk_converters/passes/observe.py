@@ -7,7 +7,7 @@ all samples but the last few. Here every sample counts, and memory is that of on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def observe_onnx(call: Call) -> dict[str, Any]:
     return _observe(call, *open_onnx(call.inputs["source"]))
 
 
-def needs_counts(recipes: list[Recipe]) -> bool:
+def needs_counts(recipes: Sequence[Recipe]) -> bool:
     """Say whether one of the recipes needs more than minima and maxima."""
     return any(recipe.calibration_range != "minmax" for recipe in recipes)
 

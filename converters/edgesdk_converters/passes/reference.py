@@ -62,7 +62,7 @@ def quantize_with(values: ArrayLike, scale: ArrayLike, bits: int) -> NDArray[np.
         ConfigError: ``argument-invalid``.
     """
     top = 2 ** (bits - 1)
-    rounded = np.rint(_checked(values, bits) / np.asarray(scale, np.float64))
+    rounded: NDArray[np.float64] = np.rint(_checked(values, bits) / np.asarray(scale, np.float64))
     return np.clip(rounded, -top, top - 1).astype(np.int64)
 
 
