@@ -251,6 +251,7 @@ def _evaluation(
     gate = {"max_drop": request.max_drop, "on": request.gate, "reason": request.reason or ""}
     details: dict[str, Any] = {
         **result["figures"],
+        "metric": {"greater_is_better": verdict.greater, "share": verdict.share},
         "doctor": {"on": request.doctor, "reason": "" if request.doctor else request.reason or ""},
         "gate": {**gate, "verdicts": {package: each["verdict"] for package, each in results.items()}},
         "parity": result["parity"],

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import importlib.util
-import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +16,7 @@ from edgesdk.errors import ConfigError
 from edgesdk_converters.data import DataSet, has_batch
 from edgesdk_converters.evaluate import scores
 from edgesdk_converters.evaluate.scores import Outputs, Scored
+from edgesdk_converters.functions import file_of, find_module, load_function, reported
 
 Truth = Literal["class", "classes", "values", "none"]
 """What labels a data set has: one class per sample, several, numbers, or none."""
@@ -74,6 +70,8 @@ class Metric:
         greater: Whether more is better.
         truth: The labels that it needs.
         relative: Whether losses are counted in standard deviations of the value labels, not in its own unit.
+        share: Whether it is a share, so that a change of 0.01 is a point; a user's metric is seen to be one where
+            every sample scores 0 or 1.
     """
 
     name: str
@@ -82,6 +80,7 @@ class Metric:
     score: Callable[[Case], Scored]
     greater: bool = True
     relative: bool = False
+    share: bool = True
 
 
 def _of_classes(figure: str, *, weighted: bool) -> Callable[[Case], Scored]:
@@ -138,6 +137,7 @@ METRICS: dict[str, Metric] = {
             truth=_VALUES,
             greater=False,
             relative=True,
+            share=False,
             score=lambda case: scores.root_of_squares(case.first(), case.numbers()),
         ),
         Metric(
@@ -146,6 +146,7 @@ METRICS: dict[str, Metric] = {
             truth=_VALUES,
             greater=False,
             relative=True,
+            share=False,
             score=lambda case: scores.absolute_error(case.first(), case.numbers()),
         ),
         Metric(
@@ -181,17 +182,19 @@ def find_metric(name: str, contract: Contract, truth: Truth) -> Metric:
     """Return a metric by its name, or a user's by ``module:function``.
 
     Raises:
-        ConfigError: ``argument-invalid`` if there is none, or if it needs other labels than there are;
-            ``file-missing`` if a user's function cannot be imported.
+        ConfigError: ``argument-invalid`` if there is none, or if it needs other labels than there are, as a user's
+            does where there are none; ``file-missing`` if there is no such module.
     """
     if ":" in name:
-        function = load_function(name)
+        _check_labelled(name, truth)
+        function = load_function(name, "metric")
         return Metric(
             name=name,
             what="a metric of your own",
             truth=frozenset({truth}),
             greater=bool(getattr(function, "greater_is_better", True)),
-            score=lambda case: scores.given(function, case.samples(), case.truth),
+            share=False,
+            score=lambda case: scores.given(_guarded(name, function), case.samples(), case.truth),
         )
     if name not in METRICS:
         known = ", ".join(METRICS)
@@ -220,39 +223,27 @@ def check_metric(name: str, contract: Contract, truth: Truth) -> str:
     """
     if ":" not in name:
         return find_metric(name, contract, truth).name
-    with _working_directory():
-        try:
-            found = importlib.util.find_spec(name.partition(":")[0])
-        except (ImportError, ValueError):
-            found = None
-    if found is None:
-        raise ConfigError("file-missing", f"no metric function {name}: there is no such module")
+    _check_labelled(name, truth)
+    find_module(name, "metric")
     return name
 
 
-def load_function(name: str) -> Callable[..., Any]:
-    """Import a user's ``module:function``, the working directory first.
-
-    Raises:
-        ConfigError: ``file-missing``.
-    """
-    module, _, function = name.partition(":")
-    with _working_directory():
-        try:
-            found: Callable[..., Any] = getattr(importlib.import_module(module), function)
-        except (ImportError, AttributeError) as error:
-            raise ConfigError("file-missing", f"no metric function {name}: {error}") from error
-    return found
+def _check_labelled(name: str, truth: Truth) -> None:
+    """Refuse a user's metric without labels: it would compare with None, and score 0 for both models."""
+    if truth == "none":
+        message = f"the metric {name} compares outputs with labels, and the evaluation data has no array `y`"
+        hint = "Give `y` in the evaluation data, or leave --metric out to report agreement with the float source."
+        raise ConfigError("argument-invalid", message, hint=hint)
 
 
-@contextlib.contextmanager
-def _working_directory() -> Iterator[None]:
-    """Look for modules in the working directory first, as `python -m` does."""
-    sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as above
-    try:
-        yield
-    finally:
-        sys.path.pop(0)
+def _guarded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a user's metric so that its exceptions name its file and line."""
+
+    def call(outputs: Outputs, truth: NDArray[Any] | None) -> Any:
+        with reported(name, "metric", file_of(function)):
+            return function(outputs, truth)
+
+    return call
 
 
 def function_sha256(name: str) -> str:

@@ -91,6 +91,11 @@ def compare(source: Scored, artifact: Scored, count: int, question: Question) ->
     return _exactly(source.samples > 0, artifact.samples > 0, question)
 
 
+def is_yes_or_no(scored: Scored) -> bool:
+    """Say whether every sample scores 0 or 1, so that the metric is a share of samples."""
+    return scored.samples is not None and _flags(scored.samples)
+
+
 def _flags(samples: NDArray[np.float64]) -> bool:
     return bool(np.isin(samples, (0.0, 1.0)).all())
 

@@ -11,7 +11,7 @@ are no share of samples, about `alpha`.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edgesdk_converters import ALPHA, MAX_DROP
 from edgesdk_converters.evaluate.catalogue import Case, Metric
-from edgesdk_converters.evaluate.compare import ENOUGH, Method, Paired, Question, compare
+from edgesdk_converters.evaluate.compare import ENOUGH, Method, Paired, Question, compare, is_yes_or_no
 from edgesdk_converters.evaluate.looks import Look
 from edgesdk_converters.evaluate.metrics import NO_ANSWER, decide
 from edgesdk_converters.evaluate.scores import all_finite, column_spread, right_answers
@@ -57,6 +57,8 @@ class GateVerdict:
         non_finite: Samples for which the artifact answers NaN or infinity.
         needed: About how many samples would decide; None when decided, or when no number would.
         look: Which look at the samples decided, counted from 1, and of how many; None if they were judged at once.
+        greater: Whether more of the metric is better.
+        share: Whether the metric is a share, so that 0.01 of it is a point; else it has a unit of its own.
     """
 
     outcome: Outcome
@@ -76,6 +78,8 @@ class GateVerdict:
     non_finite: int = 0
     needed: int | None = None
     look: tuple[int, int] | None = None
+    greater: bool = True
+    share: bool = True
 
 
 def judge_case(
@@ -110,8 +114,10 @@ def judge_case(
     rows = np.arange(len(finite)) if metric.truth <= {"class", "classes"} else np.flatnonzero(finite)
     if not len(rows):
         return _nothing_finite(metric, max_drop, alpha, broken)
-    paired = compare(metric.score(_only(source, rows)), metric.score(_only(artifact, rows)), len(rows), question)
-    return _verdict(metric.name, paired, question, alpha=alpha, non_finite=broken, look=look)
+    before, now = (metric.score(_only(case, rows)) for case in (source, artifact))
+    paired = compare(before, now, len(rows), question)
+    verdict = _verdict(metric.name, paired, question, alpha=alpha, non_finite=broken, look=look)
+    return replace(verdict, share=metric.share or is_yes_or_no(now))
 
 
 def accuracy_gate(
@@ -167,6 +173,7 @@ def _verdict(
         non_finite=non_finite,
         needed=needed,
         look=None if look is None else (look.number, look.of),
+        greater=question.greater,
     )
 
 
@@ -185,6 +192,8 @@ def _nothing_finite(metric: Metric, max_drop: float, alpha: float, broken: int) 
         samples=broken,
         method="bootstrap",
         non_finite=broken,
+        greater=metric.greater,
+        share=metric.share,
     )
 
 

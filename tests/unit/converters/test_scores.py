@@ -130,7 +130,7 @@ def test_the_task_and_the_labels_choose_the_metric(task, truth, metric):
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("accuracy", "none"), ("rmse", "class"), ("f1", "values"), ("top-3", "class"), ("no:way", "none")],
+    [("accuracy", "none"), ("rmse", "class"), ("f1", "values"), ("top-3", "class"), ("no:way", "class")],
 )
 def test_a_metric_that_these_labels_do_not_allow_is_refused(name, kind):
     """The message says what the metric needs, or what there is."""
@@ -142,10 +142,10 @@ def test_a_module_of_one_s_own_is_looked_for_but_not_imported(tmp_path, monkeypa
     """The plan finds out that it is there; what it imports and does is the child's business."""
     (tmp_path / "explosive_metrics.py").write_text("raise SystemExit('imported')\n")
     monkeypatch.chdir(tmp_path)
-    assert check_metric("explosive_metrics:f1", _contract(), "none") == "explosive_metrics:f1"
+    assert check_metric("explosive_metrics:f1", _contract(), "class") == "explosive_metrics:f1"
     for missing in ("nowhere_metrics:f1", "no.where:f1"):
         with pytest.raises(ConfigError, match="no such module"):
-            check_metric(missing, _contract(), "none")
+            check_metric(missing, _contract(), "class")
 
 
 def test_a_metric_of_one_s_own(tmp_path, monkeypatch):
