@@ -38,6 +38,7 @@ class DataSet:
         members: Array in the file by contract input.
         truth: What `y` holds: int64 [N] or [N, K], indices into the contract's labels, for classifications; float64
             [N, K] for regressions; as it is for other tasks; None without `y`.
+        is_truth: Whether it was opened as a truth set, by which devices judge releases.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class DataSet:
     count: int
     members: dict[str, str]
     truth: NDArray[Any] | None
+    is_truth: bool = False
 
     @property
     def labels(self) -> NDArray[np.int64] | None:
@@ -89,15 +91,12 @@ def open_data(path: Path, contract: Contract, *, labelled: bool) -> DataSet:
         raise ConfigError("file-missing", f"no data file {path}")
     headers = _headers(path)
     members = {spec.name: _member(path, headers, spec, alone=len(contract.inputs) == 1) for spec in contract.inputs}
-    counts = {headers[member][0][0] for member in members.values()}
-    if len(counts) != 1 or not counts.copy().pop():
-        raise ConfigError("data-invalid", f"{path}: expected equally many samples in each array, got {sorted(counts)}")
-    count = counts.pop()
+    count = _count(path, {member: headers[member][0][0] for member in members.values()})
     if labelled and (contract.task != "classification" or len(headers.get("y", ((count,),))[0]) != 1):
         message = f"{path}: truth sets hold one class per sample, and this has none: the task is {contract.task}"
         raise ConfigError("data-invalid", message, hint="Leave --truth out: devices judge releases by other means.")
     truth = _truth(path, headers, contract, count) if labelled or "y" in headers else None
-    return DataSet(path=path, contract=contract, count=count, members=members, truth=truth)
+    return DataSet(path=path, contract=contract, count=count, members=members, truth=truth, is_truth=labelled)
 
 
 def check_values(data: DataSet, *, values: bool = True) -> list[bytes]:
@@ -131,19 +130,22 @@ def check_values(data: DataSet, *, values: bool = True) -> list[bytes]:
     return digests
 
 
-def check_overlap(first: DataSet, first_rows: list[bytes], second: DataSet, second_rows: list[bytes]) -> None:
-    """Refuse two sets that share samples: what calibrated a model must not judge it.
+def check_overlap(calibration: DataSet, its_rows: list[bytes], judging: DataSet, judging_rows: list[bytes]) -> None:
+    """Refuse an evaluation or truth set that shares samples with the calibration set: what calibrated must not judge.
 
     Raises:
         ConfigError: ``data-overlap`` with the number of shared samples and one pair of rows.
     """
-    known = {digest: row for row, digest in enumerate(first_rows)}
-    shared = [(known[digest], row) for row, digest in enumerate(second_rows) if digest in known]
+    known = {digest: row for row, digest in enumerate(its_rows)}
+    shared = [(known[digest], row) for row, digest in enumerate(judging_rows) if digest in known]
     if shared:
         a, b = shared[0]
+        role = "truth" if judging.is_truth else "evaluation"
         raise ConfigError(
             "data-overlap",
-            f"{len(shared)} samples of {second.path} are also in {first.path} (row {b} is row {a} there)",
+            f"{len(shared)} samples of the {role} set {judging.path} are also in the calibration set "
+            f"{calibration.path} (row {b} is row {a} there)",
+            hint=f"Keep the two sets apart: what calibrated a model must not judge it, as the {role} set does.",
         )
 
 
@@ -207,6 +209,17 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _count(path: Path, counts: dict[str, int]) -> int:
+    if len(set(counts.values())) > 1:
+        each = ", ".join(f"{count} in {member!r}" for member, count in counts.items())
+        raise ConfigError("data-invalid", f"{path}: expected equally many samples in each array, got {each}")
+    count = next(iter(counts.values()))
+    if not count:
+        arrays = " and ".join(map(repr, counts))
+        raise ConfigError("data-invalid", f"{path} holds no samples: {arrays} of length 0", hint="Give samples.")
+    return count
+
+
 Header = tuple[tuple[int, ...], bool, "np.dtype[Any]"]
 
 
@@ -258,7 +271,10 @@ def _rows(batches: Iterator[dict[str, NDArray[Any]]]) -> Iterator[dict[str, NDAr
 def _member(path: Path, headers: dict[str, Header], spec: TensorSpec, *, alone: bool) -> str:
     member = spec.name if spec.name in headers else "x" if alone and "x" in headers else None
     if member is None:
-        raise ConfigError("data-invalid", f"{path} has no array {spec.name!r}, only {', '.join(headers) or 'none'}")
+        only = ", ".join(headers) or "none"
+        hint = f"Name the array {spec.name!r}, as the contract does"
+        hint = f"{hint}; `x` will do, as there is one input." if alone else f"{hint}."
+        raise ConfigError("data-invalid", f"{path} has no array {spec.name!r}, only {only}", hint=hint)
     shape, _, dtype = headers[member]
     sample = spec.shape[1:] if has_batch(spec) else spec.shape
     fits = len(shape) == 1 + len(sample) and all(
@@ -298,7 +314,9 @@ def _numbers(path: Path, values: NDArray[Any], contract: Contract) -> NDArray[np
 def _classes(path: Path, headers: dict[str, Header], contract: Contract, count: int) -> NDArray[np.int64]:
     shape, _fortran, dtype = headers.get("y", ((), False, np.dtype(np.int64)))
     if shape[:1] != (count,) or len(shape) not in {1, 2} or dtype.kind not in "iu":
-        raise ConfigError("data-invalid", f"{path}: expected labels `y`, {count} integers, one per sample")
+        got = f"{dtype} of shape {shape}" if "y" in headers else "no array `y`"
+        message = f"{path}: expected labels `y`, {count} integers, one per sample, got {got}"
+        raise ConfigError("data-invalid", message, hint="Give class indices, in the order of the contract's labels.")
     y: NDArray[np.int64] = np.concatenate(list(_stream(path, "y", count))).astype(np.int64)
     names = [str(name) for part in _stream(path, "labels", count) for name in part] if "labels" in headers else None
     classes = len(names if names is not None else class_names(contract))
@@ -306,7 +324,9 @@ def _classes(path: Path, headers: dict[str, Header], contract: Contract, count: 
     wrong = np.argwhere((y < least) | (y >= classes))
     if len(wrong):
         found = f"row {wrong[0][0]} has label {y[tuple(wrong[0])]}"
-        raise ConfigError("data-invalid", f"{path}: {found}, expected {least}..{classes - 1}")
+        known = f"`labels` names {classes} classes" if names is not None else f"the contract has {classes} classes"
+        message = f"{path}: {found}, expected {least}..{classes - 1}; `y` runs from {y.min()} to {y.max()}, and {known}"
+        raise ConfigError("data-invalid", message, hint="Count classes from 0, in the order of the labels.")
     if names is None:
         return y
     order: NDArray[np.int64] = np.append(_by_name(path, names, contract), -1)[y]
@@ -317,7 +337,9 @@ def _by_name(path: Path, names: list[str], contract: Contract) -> NDArray[np.int
     known = class_names(contract)
     unknown = sorted(set(names) - set(known))
     if unknown:
-        raise ConfigError("data-invalid", f"{path}: label {unknown[0]!r} is none of the contract's {', '.join(known)}")
+        counts = f"`labels` names {len(names)} classes, {len(unknown)} of them unknown; the contract has {len(known)}"
+        message = f"{path}: label {unknown[0]!r} is none of the contract's {', '.join(known)}; {counts}"
+        raise ConfigError("data-invalid", message, hint="Write labels as the contract does, or correct the contract.")
     return np.array([known.index(name) for name in names], dtype=np.int64)
 
 

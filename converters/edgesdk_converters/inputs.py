@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import importlib
-import os
 import shutil
-import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +22,12 @@ from edgesdk.contract import Contract, TensorSpec
 from edgesdk.errors import ConfigError
 from edgesdk.runtime.codec import numpy_dtype
 from edgesdk_converters.data import class_names, has_batch
+from edgesdk_converters.functions import file_of, load_function, reported
 
 LABEL_COLUMNS = ("y", "label", "class", "target")
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp"}
+NAMED = 4
+"""Files of a folder that a message names at most."""
 Label = int | str | float | list[Any] | NDArray[Any] | None
 Row = tuple[Mapping[str, NDArray[Any]], Label]
 
@@ -48,7 +48,7 @@ def as_npz(given: Path, contract: Contract, folder: Path) -> Path:
         return given
     rows: Iterator[Row]
     if given.is_dir():
-        rows = _pictures(given, _only_input(given, contract))
+        rows = _pictures(_labelled_pictures(given), _only_input(given, contract))
     elif given.is_file() and given.suffix in {".npy", ".csv"}:
         read = _array if given.suffix == ".npy" else _table
         rows = read(given, _only_input(given, contract))
@@ -93,14 +93,25 @@ def _table(path: Path, spec: TensorSpec) -> Iterator[Row]:
                 raise ConfigError("data-invalid", message) from error
 
 
-def _pictures(folder: Path, spec: TensorSpec) -> Iterator[Row]:
+def _labelled_pictures(folder: Path) -> list[tuple[Path, str | None]]:
+    """Return the pictures of a folder with their classes, the names of the folders in it; None where there are none."""
+    classes = sorted(entry for entry in folder.iterdir() if entry.is_dir())
+    files: list[tuple[Path, str | None]] = [(file, entry.name) for entry in classes for file in _picture_files(entry)]
+    files = files or [(file, None) for file in _picture_files(folder)]
+    if not files:
+        others = sorted(str(file) for file in folder.iterdir() if file.suffix in {".npz", ".npy", ".csv"})
+        hint = f"Give a folder of {', '.join(sorted(PICTURES))} files, or of one such folder per class."
+        hint = f"Give a file in it: {', '.join(others[:NAMED])}." if others else hint
+        raise ConfigError("data-invalid", f"{folder} holds no pictures", hint=hint)
+    return files
+
+
+def _pictures(files: list[tuple[Path, str | None]], spec: TensorSpec) -> Iterator[Row]:
     try:
         from PIL import Image  # noqa: PLC0415 - optional
     except ImportError:
         raise ConfigError("dependency-missing", "reading pictures needs Pillow, and it is not installed") from None
-    classes = sorted(entry for entry in folder.iterdir() if entry.is_dir())
-    files: list[tuple[Path, str | None]] = [(file, entry.name) for entry in classes for file in _picture_files(entry)]
-    for file, label in files or [(file, None) for file in _picture_files(folder)]:
+    for file, label in files:
         try:
             with Image.open(file) as picture:
                 pixels = np.asarray(picture.convert("L" if spec.colour == "GRAY" else "RGB"))
@@ -128,19 +139,13 @@ def _placed(file: Path, pixels: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
 
 
 def _iterated(given: str, contract: Contract) -> Iterator[Row]:
-    module, _, name = given.partition(":")
-    sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as `python -m` does
-    try:
-        function: Callable[[], Iterable[Any]] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError("file-missing", f"no data function {given}: {error}") from error
-    finally:
-        sys.path.pop(0)
-    for item in function():
-        inputs, label = item if isinstance(item, tuple) else (item, None)
-        if not isinstance(inputs, Mapping):
-            inputs = {_only_input(Path(given), contract).name: np.asarray(inputs)}
-        yield inputs, label
+    function = load_function(given, "data")
+    with reported(given, "data", file_of(function)):
+        for item in function():
+            inputs, label = item if isinstance(item, tuple) else (item, None)
+            if not isinstance(inputs, Mapping):
+                inputs = {_only_input(Path(given), contract).name: np.asarray(inputs)}
+            yield inputs, label
 
 
 def _write(given: Path, rows: Iterator[Row], contract: Contract, folder: Path) -> Path:
@@ -185,6 +190,8 @@ def _pack(given: Path, rows: Iterator[Row], contract: Contract, path: Path) -> N
         finally:
             for file in files:
                 file.close()
+        if not count:
+            raise ConfigError("data-invalid", f"{given} holds no samples", hint="Give samples.")
         with zipfile.ZipFile(path, "w", allowZip64=True) as archive:
             for spec, part in zip(contract.inputs, parts, strict=True):
                 _member(archive, spec.name, (count, *_shape(spec)), numpy_dtype(spec.dtype), part.open("rb"))

@@ -85,7 +85,7 @@ def test_labels_are_matched_by_name(tmp_path):
     [
         ({"other": samples()}, "no array 'signal'"),
         ({"x": samples()[:, :3]}, r"expected shape \(N, 4, 2\), got \(9, 3, 2\)"),
-        ({"x": samples()[:0]}, "equally many samples"),
+        ({"x": samples()[:0]}, "holds no samples"),
         ({"x": np.array(["a"] * 8).reshape(1, 4, 2)}, "expected numbers"),
         ({"x": samples(), "y": np.zeros(3, int)}, "expected labels `y`, 9 integers"),
         ({"x": samples(), "y": np.full(9, 3)}, "row 0 has label 3, expected 0..2"),
@@ -143,9 +143,29 @@ def test_overlap_is_found_and_located(tmp_path):
     second = open_data(write(tmp_path, "evaluation.npz", x=x[8:]), CONTRACT, labelled=False)
     apart = open_data(write(tmp_path, "apart.npz", x=x[10:]), CONTRACT, labelled=False)
     check_overlap(first, check_values(first), apart, check_values(apart))
-    with pytest.raises(ConfigError, match=r"2 samples .* \(row 0 is row 8 there\)") as caught:
+    words = (
+        r"2 samples of the evaluation set .*evaluation\.npz are .* calibration set .*n\.npz \(row 0 is row 8 there\)"
+    )
+    with pytest.raises(ConfigError, match=words) as caught:
         check_overlap(first, check_values(first), second, check_values(second))
     assert caught.value.code == "data-overlap"
+    truth = open_data(write(tmp_path, "truth.npz", x=x[8:], y=np.zeros(12, int)), CONTRACT, labelled=True)
+    with pytest.raises(ConfigError, match="2 samples of the truth set"):
+        check_overlap(first, check_values(first), truth, check_values(truth))
+
+
+def test_an_array_of_another_name_is_answered_with_the_names_that_do(tmp_path):
+    """A single input may be called `x`, and the hint says so."""
+    with pytest.raises(ConfigError, match="has no array 'signal', only samples") as caught:
+        open_data(write(tmp_path, samples=samples(3)), CONTRACT, labelled=False)
+    assert "`x` will do" in caught.value.hint
+
+
+def test_labels_beyond_the_contract_are_counted(tmp_path):
+    """The message says how far the labels run and how many classes there are."""
+    path = write(tmp_path, x=samples(3), y=np.array([0, 1, 7]))
+    with pytest.raises(ConfigError, match=r"`y` runs from 0 to 7, and the contract has 3 classes"):
+        open_data(path, CONTRACT, labelled=False)
 
 
 def test_pickles_are_never_read(tmp_path):

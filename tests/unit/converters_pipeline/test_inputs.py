@@ -128,3 +128,26 @@ def test_what_is_not_there_is_said(tmp_path, name, code):
     with pytest.raises(ConfigError) as caught:
         as_npz(Path(name), contract(), tmp_path)
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize("classes", [False, True])
+def test_a_folder_without_pictures_is_said_with_the_files_that_it_holds(tmp_path, classes):
+    """The message names the folder that was given, not a file in the cache; data files in it are named."""
+    folder = tmp_path / "given"
+    folder.mkdir()
+    if classes:
+        (folder / "cat").mkdir()
+    with pytest.raises(ConfigError, match="given holds no pictures") as caught:
+        as_npz(folder, contract(), tmp_path)
+    assert ".png" in caught.value.hint
+    (folder / "train.npz").touch()
+    with pytest.raises(ConfigError, match="given holds no pictures") as caught:
+        as_npz(folder, contract(), tmp_path)
+    assert "train.npz" in caught.value.hint
+
+
+def test_a_source_without_rows_is_named(tmp_path):
+    """A table of a header alone holds no samples."""
+    (tmp_path / "empty.csv").write_text("a,b,c,d\n")
+    with pytest.raises(ConfigError, match=r"empty\.csv holds no samples"):
+        as_npz(tmp_path / "empty.csv", contract(), tmp_path)
