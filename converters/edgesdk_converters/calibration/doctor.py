@@ -94,10 +94,15 @@ def _examine(
         unchecked.append("layout, colours, sizes and classes without labels: give evaluation data to compare with")
         yield from rules.contract_scale(contract, data, alpha)
     compared = [found for name in data.tensors for found in _compare(name, data, evaluation, alpha, unchecked)]
+    ranged = list(rules.out_of_range(data))
+    doubled = any(finding.code == "calibration-double-normalised" for finding in compared)
+    if not doubled or rules.beyond_normalisation(data):  # a fact before a guess, unless the guess explains it
+        yield from ranged
+        ranged = []
     yield from compared
     if evaluation is not None and data.labels is None and not any(found.severity == "refuse" for found in compared):
         yield from one_class_unlabelled(data, evaluation, alpha, unchecked)  # spoilt rows look like one class too
-    yield from rules.out_of_range(data)
+    yield from ranged
 
 
 def _compare(

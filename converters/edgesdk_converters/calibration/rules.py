@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.contract import Contract
+from edgesdk.contract import Contract, TensorSpec
 from edgesdk.stats import clopper_pearson
 from edgesdk_converters.calibration.findings import Finding, share_error
 from edgesdk_converters.calibration.statistics import SetStatistics, TensorStatistics
@@ -63,6 +63,23 @@ def out_of_range(data: SetStatistics) -> Iterator[Finding]:
                 threshold=USED_RANGE,
                 fix="Give data in the contract's units: this looks already scaled.",
             )
+
+
+def beyond_normalisation(data: SetStatistics) -> bool:
+    """Say whether values are larger than the contract's range allows, before its normalisation and after it."""
+    return any(
+        max(abs(tensor.low), abs(tensor.high)) > _largest(tensor.spec)
+        for tensor in data.tensors.values()
+        if tensor.spec.range is not None and tensor.outside
+    )
+
+
+def _largest(spec: TensorSpec) -> float:
+    edges = np.abs(np.asarray(spec.range, np.float64))
+    if spec.normalisation is None:
+        return float(edges.max())
+    mean, std = (np.asarray(each)[:, None] for each in (spec.normalisation.mean, spec.normalisation.std))
+    return float(max(edges.max(), np.abs((np.asarray(spec.range) - mean) / std).max()))
 
 
 def _outside(name: str, tensor: TensorStatistics) -> Finding:

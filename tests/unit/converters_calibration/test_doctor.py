@@ -10,7 +10,7 @@ from edgesdk_converters.calibration.statistics import summarise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgesdk.contract import Contract, TensorSpec
+from edgesdk.contract import Contract, Normalisation, TensorSpec
 from edgesdk.errors import ConfigError
 
 
@@ -100,6 +100,18 @@ def test_outside_the_contract(world):
     [finding] = world.examine(spoilt, world.y).refusals
     assert finding.code == "calibration-range"
     assert "row 9" in finding.where
+
+
+@pytest.mark.parametrize(
+    ("factor", "code"), [(2.0, "calibration-double-normalised"), (9.81, "calibration-range"), (30, "calibration-range")]
+)
+def test_values_that_no_normalisation_explains_are_first_a_matter_of_range(waves, factor, code):
+    """Values in another unit, beyond the contract's range even when that is normalised, were not normalised twice."""
+    halves = Normalisation(mean=(0.0,) * 3, std=(0.5,) * 3)
+    spec = msgspec.structs.replace(waves.contract.inputs[0], range=(-9.0, 9.0), normalisation=halves)
+    contract = msgspec.structs.replace(waves.contract, inputs=(spec,))
+    data, judged = (summarise(contract, {"x": x}, None) for x in (waves.x * np.float32(factor), waves.judged))
+    assert examine(data, contract, judged).findings[0].code == code
 
 
 @pytest.mark.parametrize("alone", [False, True])
