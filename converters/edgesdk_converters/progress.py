@@ -118,13 +118,16 @@ def _figures(variant: dict[str, Any], places: dict[str, None]) -> tuple[str, ...
         return ("no", "", "")
     low, high = evaluation["interval"]
     mark = "" if evaluation["on_target"] else "*"
-    places[f"{evaluation['metric']} on {evaluation['samples']} samples in {evaluation['runtime']}"] = None
+    kind = evaluation["details"]["metric"]
+    unit = "" if kind["share"] else ", in its own unit, not points"
+    better = "" if kind["greater_is_better"] else "; less is better"
+    place = f"{evaluation['metric']} on {evaluation['samples']} samples in {evaluation['runtime']}"
+    places[f"{place}{unit}{better}"] = None
     if mark:
         places[f"* measured on {evaluation['measured_on']}, not on the target"] = None
-    shares = evaluation["metric"] not in {"rmse", "mae"}
     change = (
         f"{100 * evaluation['difference']:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})"
-        if shares
+        if kind["share"]
         else f"{evaluation['difference']:+.3g} ({low:+.3g} to {high:+.3g})"
     )
     return (f"{evaluation['value']:.4f}{mark}", f"{evaluation['source_value']:.4f}", change)

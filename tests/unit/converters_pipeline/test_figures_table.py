@@ -1,0 +1,43 @@
+"""The table of figures after a conversion: what is a share changes by points, and other figures say their direction."""
+
+import io
+from types import SimpleNamespace
+
+import pytest
+from edgesdk_converters.progress import summary
+from rich.console import Console
+
+
+def _printed(metric: str, *, share: bool, greater: bool) -> str:
+    evaluation = {
+        "metric": metric,
+        "value": 0.5,
+        "source_value": 0.5026,
+        "difference": -0.0026,
+        "interval": (-0.003, -0.002),
+        "samples": 300,
+        "runtime": "onnxruntime 1.20",
+        "measured_on": "x86_64",
+        "on_target": True,
+        "details": {"metric": {"share": share, "greater_is_better": greater}},
+    }
+    variant = {"variant": "onnx-int8", "artifact_size": 2000, "evaluation": evaluation}
+    out = io.StringIO()
+    Console(file=out, width=200).print(summary(SimpleNamespace(report={"variants": [variant]})))
+    return out.getvalue()
+
+
+def test_a_share_changes_by_points():
+    """The change of an accuracy is given in points, and nothing needs saying about it."""
+    text = _printed("accuracy", share=True, greater=True)
+    assert "-0.26 (-0.30 to -0.20)" in text
+    assert "better" not in text
+    assert "own unit" not in text
+
+
+@pytest.mark.parametrize("metric", ["rmse", "mine:mse"])
+def test_an_error_keeps_its_unit_and_says_that_less_is_better(metric):
+    """An error's change is no points, whoever wrote the metric, and a fall is an improvement."""
+    text = _printed(metric, share=False, greater=False)
+    assert "-0.0026 (-0.003 to -0.002)" in text
+    assert "in its own unit, not points; less is better" in text
