@@ -130,6 +130,24 @@ def test_a_metric_of_one_s_own_gates_and_its_source_is_part_of_the_result(regres
     assert again.index.variants[0].evaluation.value < 0.5
 
 
+def test_a_metric_of_one_s_own_says_what_it_is_and_where_it_fails(regression, tmp_path, monkeypatch):
+    """An error's kind stands in the evaluation; an exception in the child names the user's line; no labels, no gate."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own_errors.py").write_text(
+        "def mse(outputs, labels):\n    return (outputs['y'][:, 0] - labels[:, 0]) ** 2\n"
+        "mse.greater_is_better = False\n"
+        "def bad(outputs, labels):\n    return unknown\n"
+    )
+    made = converted(regression, tmp_path / "first", metric="own_errors:mse")
+    details = made.index.variants[0].evaluation.details
+    assert details["metric"] == {"greater_is_better": False, "share": False}
+    with pytest.raises(ConfigError, match=r"own_errors:bad failed at own_errors\.py:5: NameError"):
+        converted(regression, tmp_path / "second", metric="own_errors:bad")
+    unlabelled = regression["folder"] / "evaluation-unlabelled.npz"
+    with pytest.raises(ConfigError, match="no array `y`"):
+        converted(regression, tmp_path / "third", metric="own_errors:mse", evaluation=unlabelled)
+
+
 def test_a_metric_that_does_not_fit_the_labels_is_refused_before_any_work(regression, tmp_path):
     """F1 of numbers is the caller's error."""
     with pytest.raises(ConfigError, match="needs a class per sample"):
