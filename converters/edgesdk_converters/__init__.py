@@ -64,7 +64,7 @@ def convert(
 
     from edgesdk.errors import ConfigError  # noqa: PLC0415 - see above
     from edgesdk_converters.pipeline import run  # noqa: PLC0415 - see above
-    from edgesdk_converters.request import Request  # noqa: PLC0415 - see above
+    from edgesdk_converters.request import Request, explained  # noqa: PLC0415 - see above
 
     given = {
         "models": tuple(Path(model) for model in models),
@@ -85,7 +85,7 @@ def convert(
     try:
         request = msgspec.convert(given, Request, dec_hook=to_path)
     except (msgspec.ValidationError, TypeError) as error:
-        raise ConfigError("argument-invalid", str(error)) from error
+        raise ConfigError("argument-invalid", explained(error)) from error
     return run(request, observer)
 
 

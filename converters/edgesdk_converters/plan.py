@@ -15,7 +15,7 @@ from edgesdk.errors import ConfigError, TargetError
 from edgesdk.targets.profiles import Profile
 from edgesdk_converters import ALPHA, measure
 from edgesdk_converters.backends import Backend, find_backend
-from edgesdk_converters.backends.steps import compile_step, fitting_recipes, measure_step
+from edgesdk_converters.backends.steps import compile_step, fitting_recipes, measure_step, refusals
 from edgesdk_converters.calibration import step as calibration
 from edgesdk_converters.evaluate.checks import OUTPUTS, further_steps, gate_params, judge_step
 from edgesdk_converters.isolation import Call
@@ -89,10 +89,17 @@ class VariantPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Steps in the order in which they run, and the variants that they make, best first for equal fit."""
+    """What a conversion does.
+
+    Attributes:
+        steps: In the order in which they run.
+        variants: What they make, best first for equal fit.
+        left_out: Recipes that were asked for and make nothing for a target, as sentences with the reason.
+    """
 
     steps: tuple[Step, ...]
     variants: tuple[VariantPlan, ...]
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +150,7 @@ class _Builder:
         self._wanted = wanted
         self._contract: dict[str, Any] = msgspec.to_builtins(wanted.contract)
         self._steps: dict[str, Step] = {}
+        self._left_out: list[str] = []
         self._ceiling = _ceiling(wanted.targets, wanted.recipes)
         self._count = observe.needs_counts(wanted.recipes)
         gated = (self._contract, wanted.metric, wanted.max_drop)
@@ -150,13 +158,15 @@ class _Builder:
 
     def build(self) -> Plan:
         variants = tuple(variant for target in self._wanted.targets for variant in self._variants(target))
-        return Plan(steps=tuple(self._steps.values()), variants=variants)
+        return Plan(steps=tuple(self._steps.values()), variants=variants, left_out=tuple(self._left_out))
 
     def _variants(self, target: Profile) -> Iterator[VariantPlan]:
         backend = find_backend(target)
         if backend is not None:
             for recipe in fitting_recipes(backend, target, self._wanted.recipes):
                 yield self._compiled(target, backend, recipe)
+            reasons = refusals(backend, target, self._wanted.recipes).values()
+            self._left_out += [f"{target.name}: {reason}" for reason in reasons if reason is not None]
             return
         fitting = [
             (artifact_format, recipe)
@@ -168,6 +178,13 @@ class _Builder:
             asked = ", ".join(f"{r.name} {f}" for r in self._wanted.recipes for f in self._wanted.formats)
             runs = "; ".join(f"{runtime.name}: {', '.join(runtime.precisions)}" for runtime in target.runtimes)
             raise TargetError("runtime-missing", f"{target.name} can run none of {asked}; it runs {runs}")
+        made = [recipe for _format, recipe in fitting]
+        formats = " or ".join(self._wanted.formats)
+        self._left_out += [
+            f"{target.name}: {recipe.name} is {recipe.precision}, which it does not run as {formats}"
+            for recipe in self._wanted.recipes
+            if recipe not in made
+        ]
         for artifact_format, recipe in fitting:
             yield self._variant(target, artifact_format, recipe, target.runtime(RUNTIME[artifact_format]).packages)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from rich.console import Console, Group
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
@@ -58,6 +58,8 @@ class TerminalProgress:
         self._cached, self._expected = cached, expected
         made = ", ".join(variant.name for variant in plan.variants)
         self._console.print(f"{len(plan.variants)} variant{'' if len(plan.variants) == 1 else 's'}: {made}")
+        for line in plan.left_out:
+            self._console.print(f"left out for {line}")
         self._console.print(estimate([step.name for step in plan.steps], cached, expected))
         if len(cached) < len(plan.steps):
             self._console.print(_steps(plan, cached, expected))
@@ -104,7 +106,9 @@ def summary(conversion: Conversion) -> Group:
     """Return the variants and their figures as a table, and where they were judged."""
     table = Table(box=None, pad_edge=False)
     for heading in ("variant", "kB", "judged", "float", "change in points (95 %)"):
-        table.add_column(heading, justify="right" if heading == "kB" else "left", no_wrap=True)
+        # Of a narrow terminal the names get what the figures leave.
+        justify: Literal["left", "right"] = "right" if heading == "kB" else "left"
+        table.add_column(heading, justify=justify, no_wrap=heading != "variant", overflow="fold")
     places: dict[str, None] = {}
     for variant in conversion.report["variants"]:
         table.add_row(variant["variant"], f"{variant['artifact_size'] / 1000:.1f}", *_figures(variant, places))
@@ -144,7 +148,7 @@ def _note_speed(variant: dict[str, Any], places: dict[str, None]) -> None:
 
 def ladder(pareto: dict[str, Any]) -> Group:
     """Return what the repair ladder tried, by variant; ``*`` marks what nothing else beats in every respect."""
-    tables = []
+    tables: list[Table | str] = []
     for name, found in pareto.items():
         table = Table(box=None, pad_edge=False, title=name, title_justify="left")
         for heading in ("rung", "judged", "loss (95 %)", "kB", "speed", "passes"):
@@ -161,4 +165,5 @@ def ladder(pareto: dict[str, Any]) -> Group:
                 "yes" if point["passed"] else "no" if point["value"] is not None else point["why"],
             )
         tables.append(table)
-    return Group(*tables)
+        tables += [f"{point['rung']}: {point['why']}" for point in found["points"] if point["value"] and point["why"]]
+    return Group(*tables, "* nothing else that was tried is better in every respect")

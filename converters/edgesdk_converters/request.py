@@ -171,11 +171,25 @@ def _check_there(request: Request) -> None:
         raise ConfigError("file-missing", f"no {what} file {missing[0]}")
 
 
+def explained(error: Exception) -> str:
+    """Return what is wrong with a word of the request, without the schema's own language where that says little."""
+    text = str(error)
+    found = (f"{field} expected {expected}" for field, expected in _EXPECTED.items() if f"`$.{field}" in text)
+    return next(found, text)
+
+
+_EXPECTED = {
+    "release": "a version of three numbers, such as 1.2.0",
+    "name": "small letters, digits and dashes, such as wearable",
+    "formats": "tflite or onnx",
+}
+
+
 def _check_words(request: Request) -> None:
     try:
         msgspec.convert(msgspec.to_builtins(request, enc_hook=str), Request, dec_hook=lambda kind, value: kind(value))
     except msgspec.ValidationError as error:
-        raise ConfigError("argument-invalid", f"{error}") from error
+        raise ConfigError("argument-invalid", explained(error)) from error
     _check_there(request)
     if not request.targets:
         raise ConfigError("argument-invalid", "no target is named", hint="Give --target; see `edge targets list`.")
@@ -225,7 +239,7 @@ def _data(request: Request, contract: Contract) -> dict[str, DataSet]:
     data = {name: open_data(path, contract, labelled=name == "truth") for name, path in files.items()}
     doctored = {"calibration"} if request.doctor else set[str]()
     rows = {name: check_values(opened, values=name not in doctored) for name, opened in data.items()}
-    for judge in {"evaluation", "truth"} & set(data):
+    for judge in [name for name in ("evaluation", "truth") if name in data]:
         if "calibration" in data:
             check_overlap(data["calibration"], rows["calibration"], data[judge], rows[judge])
     return data

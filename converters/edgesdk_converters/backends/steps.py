@@ -27,21 +27,25 @@ def fitting_recipes(backend: Backend, target: Profile, recipes: Sequence[Recipe]
     Raises:
         TargetError: ``runtime-missing`` if it takes none; the message says of each why.
     """
-    precisions = target.runtimes[0].precisions
-    wanted = dict.fromkeys(_flavour(backend, recipe) for recipe in recipes)
-    refusals = {
-        recipe: backend.refusal(recipe)
-        or (None if recipe.precision in precisions else f"{recipe.name} is {recipe.precision}")
-        for recipe in wanted
-    }
-    found = [recipe for recipe, refusal in refusals.items() if refusal is None]
+    reasons = refusals(backend, target, recipes)
+    found = [recipe for recipe, reason in reasons.items() if reason is None]
     if not found:
-        reasons = "; ".join(str(refusal) for refusal in refusals.values())
+        said = "; ".join(str(reason) for reason in reasons.values())
         hint = f"Give --recipe {' or '.join(backend.recipes)}."
         raise TargetError(
-            "runtime-missing", f"{backend.title} takes nothing of this for {target.name}: {reasons}", hint=hint
+            "runtime-missing", f"{backend.title} takes nothing of this for {target.name}: {said}", hint=hint
         )
     return found
+
+
+def refusals(backend: Backend, target: Profile, recipes: Sequence[Recipe]) -> dict[Recipe, str | None]:
+    """Return why a target's compiler does not take a recipe, by recipe in its own flavour; None where it does."""
+    precisions = target.runtimes[0].precisions
+    return {
+        recipe: backend.refusal(recipe)
+        or (None if recipe.precision in precisions else f"{recipe.name} is {recipe.precision}")
+        for recipe in dict.fromkeys(_flavour(backend, recipe) for recipe in recipes)
+    }
 
 
 def _flavour(backend: Backend, recipe: Recipe) -> Recipe:

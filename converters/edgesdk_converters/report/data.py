@@ -50,6 +50,7 @@ def make_report(
             name: {"file": data.path.name, "sha256": prepared.data_sha256[name], "samples": data.count}
             for name, data in prepared.data.items()
         },
+        "left_out": list(prepared.plan.left_out),
         "weak_truth": "truth" not in prepared.data or prepared.data["truth"].count < ENOUGH_TRUTH,
         "lineage": msgspec.to_builtins(index.lineage),
         "steps": [

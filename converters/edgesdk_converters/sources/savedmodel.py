@@ -6,6 +6,7 @@ itself would keep the batch open.
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def _sizes(function: Any, contract: Contract) -> list[Any]:
     """Return the signature's inputs with the contract's sizes and names, in the signature's order."""
     import tensorflow as tf  # noqa: PLC0415 - only in the child
 
-    tensors: dict[str, Any] = function.structured_input_signature[1]
+    tensors = _inputs(function)
     ordered = order_by_name(contract.inputs, list(tensors), what="inputs")
     return [
         tf.TensorSpec(static_shape(tensor.shape.as_list(), spec), tensor.dtype, name=spec.name)
@@ -107,11 +108,20 @@ def static_shape(shape: list[int | None] | tuple[int | None, ...], spec: TensorS
     return sizes
 
 
+def _inputs(function: Any) -> dict[str, Any]:
+    return _numbered(function.structured_input_signature[1])
+
+
+def _numbered(tensors: dict[str, Any]) -> dict[str, Any]:
+    """Return tensors in the order of their numbers (``output_0``, ``output_1``): a signature is a map without order."""
+    return dict(sorted(tensors.items(), key=lambda item: (_number(item[0]), item[0])))
+
+
 def _caller(function: Any, contract: Contract) -> Any:
-    names = list(function.structured_input_signature[1])
+    names = list(_inputs(function))
 
     def call(*inputs: Any) -> dict[str, Any]:
-        answers = function(**dict(zip(names, inputs, strict=True)))
+        answers = _numbered(function(**dict(zip(names, inputs, strict=True))))
         ordered = order_by_name(contract.outputs, list(answers), what="outputs")
         return {spec.name: answers[name] for name, spec in zip(answers, ordered, strict=True)}
 
@@ -119,8 +129,12 @@ def _caller(function: Any, contract: Contract) -> Any:
 
 
 def name_outputs(model: Any, names: list[str]) -> None:
-    """Call the outputs of an ONNX model, in order, by these names; tf2onnx calls them ``Identity:0`` and so on."""
-    renamed = dict(zip((output.name for output in model.graph.output), names, strict=True))
+    """Call the outputs of an ONNX model by these names, in TensorFlow's order.
+
+    tf2onnx calls them ``Identity:0``, ``Identity_1:0`` and so on, and lists them in any order.
+    """
+    found = sorted((output.name for output in model.graph.output), key=_number)
+    renamed = dict(zip(found, names, strict=True))
     taken = {entry.name for entry in model.graph.input} | set(renamed)
     if taken & set(names):
         return  # they have names of the model's own
@@ -130,3 +144,9 @@ def name_outputs(model: Any, names: list[str]) -> None:
                 words[index] = renamed.get(name, name)
     for output in model.graph.output:
         output.name = renamed[output.name]
+
+
+def _number(name: str) -> int:
+    """Return the number in a name that TensorFlow gave: 0 for ``Identity:0``, 1 for ``Identity_1:0``, ``output_1``."""
+    found = re.search(r"_(\d+)(?::\d+)?$", name)
+    return int(found[1]) if found else 0

@@ -45,7 +45,7 @@ def test_spoilt_calibration_stops_before_anything_is_quantized(models, words, sp
     begun = []
 
     class Listening:
-        def plan(self, plan, cached):
+        def plan(self, plan, cached, expected):
             """Not of interest."""
 
         def begin(self, step):

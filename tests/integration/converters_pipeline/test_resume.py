@@ -28,8 +28,13 @@ convert(*words.pop("models"), **words, observer=Told())
 """
 
 
-def children_of(pid: int) -> set[int]:
-    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+def child_of(process: subprocess.Popen) -> int:
+    """Return the child in which the step that just began runs, as soon as there is one."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while process.poll() is None:
+        if found := children.read_text().split():
+            return int(found[0])
+    raise AssertionError("it ended before its step could be interrupted")
 
 
 def wait_until_gone(pid: int) -> None:
@@ -52,9 +57,9 @@ def test_a_killed_conversion_leaves_nothing_half_done_and_goes_on_where_it_was(m
         [sys.executable, "-c", SCRIPT, json.dumps(plain, default=str)], stdout=subprocess.PIPE, text=True
     )
     for line in process.stdout:
-        if line.startswith("progress quantize onnx"):
+        if line.startswith("begin quantize onnx"):
             break
-    [child] = children_of(process.pid)
+    child = child_of(process)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     wait_until_gone(child)
@@ -81,9 +86,9 @@ def test_an_interrupted_conversion_leaves_a_cache_to_go_on_from_and_no_half_outp
         text=True,
     )
     for line in process.stdout:
-        if line.startswith("progress run onnx"):
+        if line.startswith("begin run onnx"):
             break
-    [child] = children_of(process.pid)
+    child = child_of(process)
     process.send_signal(how)
     process.wait()
     wait_until_gone(child)

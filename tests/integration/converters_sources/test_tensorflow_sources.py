@@ -8,6 +8,7 @@ import textwrap
 
 import msgspec
 import pytest
+from edgesdk_converters.sources import savedmodel
 from edgesdk_converters.sources.agreement import check_agreement
 
 from edgesdk.contract import Contract, TensorSpec
@@ -97,3 +98,9 @@ def test_what_is_no_single_whole_model_is_refused(models, act, action, name, wor
     with pytest.raises(ConfigError, match=words) as caught:
         act(action, models / name)
     assert caught.value.code == "model-format"
+
+
+def test_outputs_of_a_signature_come_in_the_order_of_their_numbers():
+    """A signature is a map without order: the tenth output is not the second, and the first not the last."""
+    names = [f"output_{number}" for number in range(12)]
+    assert list(savedmodel._numbered(dict.fromkeys(reversed(names)))) == names

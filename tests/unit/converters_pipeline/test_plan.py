@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from edgesdk_converters.plan import Plan, Wanted, build_plan
 from edgesdk_converters.recipes import RECIPES, find_recipe
+from edgesdk_converters.request import explained
 from edgesdk_converters.sources import Source
 
 from edgesdk.contract import Contract, TensorSpec
@@ -186,3 +187,20 @@ def test_onnx_is_folded_before_it_is_observed_and_quantized():
     assert [name for name in steps if name.startswith("fold")] == ["fold onnx"]
     for name, source in folded.items():
         assert (source.step == "fold onnx") == ("onnx" in name and "float16" not in name)
+
+
+def test_a_recipe_that_a_target_does_not_take_is_named_and_why():
+    """What was asked for and is not made does not vanish: a vendor's compiler and a CPU both say why."""
+    made = plan(targets=("ethos-u55-128",), recipes=("int8", "float16"))
+    assert [variant.recipe.name for variant in made.variants] == ["int8"]
+    [said] = made.left_out
+    assert said.startswith("ethos-u55-128: float16 leaves activations in float")
+    [said] = plan(formats=("onnx",), recipes=("int8", "int16x8")).left_out
+    assert said.startswith("linux-x86_64-cpu: int16x8")
+    assert plan().left_out == ()
+
+
+@pytest.mark.parametrize(("place", "said"), [("$.release", "1.2.0"), ("$.formats[0]", "tflite or onnx"), ("$.out", "at")])
+def test_a_wrong_word_is_explained_in_the_words_of_the_command(place, said):
+    """A person reads what a version looks like, not a regular expression; what is plain already stays."""
+    assert said in explained(ValueError(f"Expected `str` matching regex '^[0-9]+$' - at `{place}`"))
