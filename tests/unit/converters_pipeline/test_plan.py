@@ -200,7 +200,10 @@ def test_a_recipe_that_a_target_does_not_take_is_named_and_why():
     assert plan().left_out == ()
 
 
-@pytest.mark.parametrize(("place", "said"), [("$.release", "1.2.0"), ("$.formats[0]", "tflite or onnx"), ("$.out", "at")])
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [("$.release", "1.2.0"), ("$.formats[0]", "tflite or onnx"), ("$.out", "at")],
+)
 def test_a_wrong_word_is_explained_in_the_words_of_the_command(place, said):
     """A person reads what a version looks like, not a regular expression; what is plain already stays."""
     assert said in explained(ValueError(f"Expected `str` matching regex '^[0-9]+$' - at `{place}`"))
