@@ -14,7 +14,7 @@ import pytest
 from edgesdk_converters import convert
 
 SCRIPT = """
-import json, sys
+import json, signal, sys
 from edgesdk_converters import convert
 from edgesdk_converters.pipeline import SilentPlan
 
@@ -23,6 +23,7 @@ class Told(SilentPlan):
         print("begin", step.name, flush=True)
         return lambda done, total: print("progress", step.name, done, total, flush=True)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
 words = json.loads(sys.argv[1])
 convert(*words.pop("models"), **words, observer=Told())
 """
