@@ -30,7 +30,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from edgesdk_converters.backends import BACKENDS
 from edgesdk_converters.environments import ensure
 from edgesdk_converters.lint.check import find, off_nodes
-from edgesdk_converters.lint.graph import Graph, read_graph
+from edgesdk_converters.lint.graph import Graph
+from edgesdk_converters.lint.read import read_graph
 from edgesdk_converters.lint.rules import find_rules
 from lint_graphs import layout, products, values
 from lint_graphs.draw import Draw

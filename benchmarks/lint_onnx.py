@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from edgesdk_converters.backends import BACKENDS, find_backend
 from edgesdk_converters.environments import ensure
 from edgesdk_converters.lint.check import check
-from edgesdk_converters.lint.graph import read_graph
+from edgesdk_converters.lint.read import read_graph
 from lint_graphs.onnx_ops import CASES, HELD_OUT, Case, write
 
 from edgesdk.stats import clopper_pearson

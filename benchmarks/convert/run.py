@@ -23,7 +23,7 @@ import numpy as np
 from edgesdk_converters import Request, convert
 from edgesdk_converters.data import open_data
 from edgesdk_converters.lint.check import check
-from edgesdk_converters.lint.graph import read_graph
+from edgesdk_converters.lint.read import read_graph
 from edgesdk_converters.pipeline import SilentPlan
 from edgesdk_converters.request import read_contract
 from edgesdk_converters.steps import Step

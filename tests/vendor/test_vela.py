@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from edgesdk_converters.backends import BACKENDS
 from edgesdk_converters.backends.vela import compile_model
-from edgesdk_converters.lint.graph import read_graph
+from edgesdk_converters.lint.read import read_graph
 
 from edgesdk.bundle.archive import open_bundle
 from edgesdk.bundle.release import load_release

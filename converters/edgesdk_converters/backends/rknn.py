@@ -21,7 +21,8 @@ from edgesdk_converters.backends.placement import Fallback, Placement
 from edgesdk_converters.backends.remote import Served, compile_with, measure_with
 from edgesdk_converters.data import feeds, open_data
 from edgesdk_converters.isolation import Call
-from edgesdk_converters.lint.graph import Graph, read_graph
+from edgesdk_converters.lint.graph import Graph
+from edgesdk_converters.lint.read import read_graph
 
 CALIBRATION_SAMPLES = 100
 """More make it slow, and the vendor advises 20 to 100."""

@@ -22,7 +22,9 @@ from edgesdk_converters.backends import BACKENDS
 from edgesdk_converters.backends.placement import Fallback, Placement
 from edgesdk_converters.environments import ToolRun, ensure, run_tool
 from edgesdk_converters.isolation import Call
-from edgesdk_converters.lint.graph import Graph, Node, Tensor, read_graph
+from edgesdk_converters.lint.graph import Graph, Node
+from edgesdk_converters.lint.read import read_graph
+from edgesdk_converters.lint.tensor import Tensor
 
 NPU = "ethos-u"
 """The custom operator that stands for everything that runs on the NPU."""

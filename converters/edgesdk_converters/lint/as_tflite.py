@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk_converters.lint.graph import Graph, Node, Tensor, listed
+from edgesdk_converters.lint.graph import Graph, Node, listed
+from edgesdk_converters.lint.tensor import Tensor
 
 FEATURE_RANK = 3
 _CLIPS: dict[tuple[float | None, float | None], str] = {

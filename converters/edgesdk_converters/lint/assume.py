@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk_converters.lint.as_tflite import as_tflite
-from edgesdk_converters.lint.graph import Graph, Node, Quantization, Tensor
+from edgesdk_converters.lint.graph import Graph, Node
 from edgesdk_converters.lint.rules.rule import RuleSet
 from edgesdk_converters.lint.rules.vela_roles import role
+from edgesdk_converters.lint.tensor import Quantization, Tensor
 
 QUANTIZED = "the model is float and is linted as it will be after full int8 quantization: as it is, nothing runs there"
 CONVERTED = "the model is ONNX and is linted as the TFLite file that converters make of it"

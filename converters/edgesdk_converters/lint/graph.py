@@ -2,81 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgesdk.errors import ConfigError
 from edgesdk_converters.lint.macs import count_macs
+from edgesdk_converters.lint.tensor import Tensor
 
 GraphFormat = Literal["tflite", "onnx"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quantization:
-    """How the numbers of a tensor stand for reals: ``real = scale * (number - zero_point)``.
-
-    Attributes:
-        scales: One, or one for each index along `axis`.
-        zero_points: As many.
-        axis: The quantized dimension; None: one scale for the tensor.
-    """
-
-    scales: tuple[float, ...]
-    zero_points: tuple[int, ...]
-    axis: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tensor:
-    """A value between nodes, or a constant.
-
-    Attributes:
-        name: As in the file.
-        dtype: ``int8``, ``float32``, ``bool``, ``int4``, ``string`` …; ``unknown`` where the file does not say.
-        shape: Dimensions, None for one that is not fixed; None for an unknown rank.
-        quantization: None for a tensor without.
-        load: Reads the constant's values, or None where they lie in a file that is not there; None for a value that
-            only exists at run time.
-        variable: State that lives from call to call.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int | None, ...] | None
-    quantization: Quantization | None = None
-    load: Callable[[], NDArray[Any] | None] | None = None
-    variable: bool = False
-
-    @property
-    def constant(self) -> bool:
-        """Whether its values are in the file."""
-        return self.load is not None
-
-    @property
-    def values(self) -> NDArray[Any] | None:
-        """The constant's values, or None."""
-        return None if self.load is None else self.load()
-
-    @property
-    def static(self) -> bool:
-        """Whether every dimension is fixed."""
-        return self.shape is not None and None not in self.shape
-
-    @property
-    def dims(self) -> tuple[int, ...]:
-        """Dimensions with 1 for each that is not fixed; empty for an unknown rank."""
-        return tuple(1 if size is None else size for size in self.shape or ())
-
-    @property
-    def elements(self) -> int:
-        """How many numbers it holds, counting 1 for a dimension that is not fixed."""
-        return math.prod(self.dims)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,25 +97,6 @@ class Graph:
             tensor.quantization is not None and tensor.dtype in {"int8", "uint8", "int16"} and not tensor.constant
             for tensor in self.tensors()
         )
-
-
-def read_graph(path: Path) -> Graph:
-    """Read a ``.tflite`` or ``.onnx`` file, told apart by content.
-
-    Raises:
-        ConfigError: ``file-missing``, or ``model-format`` if it is neither or is damaged.
-    """
-    if not path.is_file():
-        raise ConfigError("file-missing", f"no model file {path}")
-    with path.open("rb") as file:
-        head = file.read(8)
-    if head[4:8] == b"TFL3":
-        from edgesdk_converters.lint.read_tflite import read_tflite as read  # noqa: PLC0415 - heavy
-    elif path.suffix == ".onnx":
-        from edgesdk_converters.lint.read_onnx import read_onnx as read  # noqa: PLC0415 - heavy
-    else:
-        raise ConfigError("model-format", f"{path} is neither a TFLite nor an ONNX file")
-    return read(path)
 
 
 def listed(values: Any) -> tuple[int, ...]:

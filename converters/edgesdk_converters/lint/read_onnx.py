@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from edgesdk.errors import ConfigError
-from edgesdk_converters.lint.graph import Graph, Node, Quantization, Tensor
+from edgesdk_converters.lint.graph import Graph, Node
+from edgesdk_converters.lint.tensor import Quantization, Tensor
 
 _DTYPES = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
 _NAMES = {"float": "float32", "double": "float64", "undefined": "unknown"}

@@ -13,7 +13,8 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from edgesdk.errors import ConfigError
-from edgesdk_converters.lint.graph import Graph, Node, Quantization, Tensor
+from edgesdk_converters.lint.graph import Graph, Node
+from edgesdk_converters.lint.tensor import Quantization, Tensor
 
 _DTYPES = {number: name.lower() for name, number in vars(schema.TensorType).items() if name.isupper()}
 _OPS = {number: name for name, number in vars(schema.BuiltinOperator).items() if name.isupper()}

@@ -9,7 +9,8 @@ import msgspec
 
 from edgesdk.errors import ConfigError
 from edgesdk.targets.profiles import Profile
-from edgesdk_converters.lint.graph import Graph, GraphFormat, read_graph
+from edgesdk_converters.lint.graph import Graph, GraphFormat
+from edgesdk_converters.lint.read import read_graph
 
 READABLE = (".tflite", ".onnx")
 

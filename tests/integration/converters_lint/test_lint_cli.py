@@ -95,7 +95,7 @@ def test_no_framework_is_imported(model: Path):
     """The lint answers in about a second because nothing heavy is loaded."""
     code = (
         "import sys; from pathlib import Path; from edgesdk.targets.profiles import load_profile;"
-        "from edgesdk_converters.lint.graph import read_graph; from edgesdk_converters.lint.check import check;"
+        "from edgesdk_converters.lint.read import read_graph; from edgesdk_converters.lint.check import check;"
         f"check(read_graph(Path({str(model)!r})), load_profile('ethos-u55-128'));"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )

@@ -15,7 +15,8 @@ from onnx import helper, numpy_helper
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
 
 from edgesdk_converters.lint.check import check
-from edgesdk_converters.lint.graph import Graph, read_graph
+from edgesdk_converters.lint.graph import Graph
+from edgesdk_converters.lint.read import read_graph
 from edgesdk_converters.lint.report import LintReport
 from lint_graphs.build import Builder
 

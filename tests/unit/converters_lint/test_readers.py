@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edgesdk_converters.lint.graph import read_graph
+from edgesdk_converters.lint.read import read_graph
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lint_graphs.build import Builder

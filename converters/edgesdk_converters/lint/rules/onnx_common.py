@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from edgesdk.targets.profiles import ProfileRuntime
-from edgesdk_converters.lint.graph import Graph, Node, Tensor
+from edgesdk_converters.lint.graph import Graph, Node
 from edgesdk_converters.lint.rules.rule import GraphRule
+from edgesdk_converters.lint.tensor import Tensor
 
 QDQ = frozenset({"QuantizeLinear", "DequantizeLinear"})
 Check = Callable[[Node], str | None]

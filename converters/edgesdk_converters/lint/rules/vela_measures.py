@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from edgesdk_converters.lint.graph import Node, Tensor, listed
+from edgesdk_converters.lint.graph import Node, listed
 from edgesdk_converters.lint.rules.vela_roles import padded, role
+from edgesdk_converters.lint.tensor import Tensor
 
 
 def bits(tensor: Tensor) -> int:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgesdk_converters.lint.graph import Node, Tensor
+from edgesdk_converters.lint.graph import Node
+from edgesdk_converters.lint.tensor import Tensor
 
 _FILTER = ("feature", "weights", "bias")
 _AXIS = ("feature", "parameter")

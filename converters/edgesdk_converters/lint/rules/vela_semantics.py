@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable
 from itertools import zip_longest
 
-from edgesdk_converters.lint.graph import Node, Tensor, listed
+from edgesdk_converters.lint.graph import Node, listed
 from edgesdk_converters.lint.rules.rule import Rule, words
 from edgesdk_converters.lint.rules.vela_roles import padded, role
+from edgesdk_converters.lint.tensor import Tensor
 
 UNARY = words("ABS EXP GELU ELU LEAKY_RELU RSQRT")
 BINARY = words("MINIMUM MAXIMUM ADD MUL SUB SQUARED_DIFFERENCE")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from edgesdk_converters.lint.graph import Node, Tensor, listed
+from edgesdk_converters.lint.graph import Node, listed
 from edgesdk_converters.lint.rules.rule import Rule, words
 from edgesdk_converters.lint.rules.vela_common import VARIABLES, bias_limit, weight_sum
 from edgesdk_converters.lint.rules.vela_roles import features, padded, role
 from edgesdk_converters.lint.rules.vela_u55 import OPS as U55_OPS
+from edgesdk_converters.lint.tensor import Tensor
 
 OPS = U55_OPS | words(
     "ASSIGN_VARIABLE CAST DIV EQUAL GATHER GREATER GREATER_EQUAL LESS LESS_EQUAL LOGICAL_AND LOGICAL_NOT LOGICAL_OR",
