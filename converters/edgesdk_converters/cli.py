@@ -74,7 +74,7 @@ def convert(
     """Convert a trained model for targets, judge every artifact in its own runtime, and pack a release folder.
 
     An artifact that is worse than its float source is refused with the cause (exit 4), and so is data that cannot judge
-    (exit 2). Data is .npz, .npy, .csv, a folder of pictures by class, or module:function.
+    (exit 2). Data is .npz, .npy, .csv, .parquet, a folder of pictures by class, or module:function.
 
     A killed conversion goes on where it was; a repeated one is instant.
     """

@@ -1,4 +1,4 @@
-"""Data that is no `.npz` yet: `.npy`, CSV, a folder of pictures, a Python iterator. Each becomes an `.npz`, row by row.
+"""Data that is no `.npz` yet: `.npy`, CSV, Parquet, a folder of pictures, a Python iterator; made one, row by row.
 
 What is written is what the app would pass: nothing is resized, scaled or normalised here. Files are read once and kept
 by name, size and time; a Python function is called every time. The same rows give the same bytes.
@@ -6,7 +6,6 @@ by name, size and time; a Python function is called every time. The same rows gi
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import shutil
 import tempfile
@@ -23,21 +22,21 @@ from edgesdk.errors import ConfigError
 from edgesdk.runtime.codec import numpy_dtype
 from edgesdk_converters.data import class_names, has_batch
 from edgesdk_converters.functions import file_of, load_function, reported
+from edgesdk_converters.tables import Label, Row, read_csv, read_parquet
 
-LABEL_COLUMNS = ("y", "label", "class", "target")
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp"}
 NAMED = 4
 """Files of a folder that a message names at most."""
-Label = int | str | float | list[Any] | NDArray[Any] | None
-Row = tuple[Mapping[str, NDArray[Any]], Label]
+TABLES = {".csv": read_csv, ".parquet": read_parquet}
+FILES = {".npz", ".npy", *TABLES}
 
 
 def as_npz(given: Path, contract: Contract, folder: Path) -> Path:
     """Return an `.npz` with the data of `given`, made in `folder` where it is none already.
 
     Args:
-        given: ``.npz``, ``.npy``, ``.csv``, a folder of pictures (one folder per class, or unlabelled), or
-            ``module:function``, which returns an iterable of arrays, ``(array, label)`` or ``(dict, label)``.
+        given: ``.npz``, ``.npy``, ``.csv``, ``.parquet``, a folder of pictures (one folder per class, or unlabelled),
+            or ``module:function``, which returns an iterable of arrays, ``(array, label)`` or ``(dict, label)``.
         contract: Shapes, dtypes, labels.
         folder: Where made files are kept.
 
@@ -49,13 +48,15 @@ def as_npz(given: Path, contract: Contract, folder: Path) -> Path:
     rows: Iterator[Row]
     if given.is_dir():
         rows = _pictures(_labelled_pictures(given), _only_input(given, contract))
-    elif given.is_file() and given.suffix in {".npy", ".csv"}:
-        read = _array if given.suffix == ".npy" else _table
-        rows = read(given, _only_input(given, contract))
+    elif given.is_file() and given.suffix in TABLES:
+        spec = _only_input(given, contract)
+        rows = TABLES[given.suffix](given, spec, _shape(spec))
+    elif given.is_file() and given.suffix == ".npy":
+        rows = _array(given, _only_input(given, contract))
     elif ":" in given.name and not given.exists():
         rows = _iterated(str(given), contract)
     elif given.exists():
-        known = ".npz, .npy, .csv, a folder of pictures, or module:function"
+        known = ".npz, .npy, .csv, .parquet, a folder of pictures, or module:function"
         raise ConfigError("data-invalid", f"{given} is data of no known kind", hint=f"Give {known}.")
     else:
         raise ConfigError("file-missing", f"no data file {given}")
@@ -77,29 +78,13 @@ def _array(path: Path, spec: TensorSpec) -> Iterator[Row]:
         yield {spec.name: sample}, None
 
 
-def _table(path: Path, spec: TensorSpec) -> Iterator[Row]:
-    """Yield the rows of a CSV file with a header; a column `y`, `label`, `class` or `target` is the label."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        header = next(reader, [])
-        label = next((index for index, name in enumerate(header) if name.strip().lower() in LABEL_COLUMNS), None)
-        for number, cells in enumerate(reader):
-            values = [cell for index, cell in enumerate(cells) if index != label]
-            try:
-                sample = np.array(values, np.float64).reshape(_shape(spec))
-                yield {spec.name: sample}, None if label is None else cells[label].strip()
-            except (ValueError, IndexError) as error:
-                message = f"{path}: row {number}: expected {np.prod(_shape(spec))} numbers, got {error}"
-                raise ConfigError("data-invalid", message) from error
-
-
 def _labelled_pictures(folder: Path) -> list[tuple[Path, str | None]]:
     """Return the pictures of a folder with their classes, the names of the folders in it; None where there are none."""
     classes = sorted(entry for entry in folder.iterdir() if entry.is_dir())
     files: list[tuple[Path, str | None]] = [(file, entry.name) for entry in classes for file in _picture_files(entry)]
     files = files or [(file, None) for file in _picture_files(folder)]
     if not files:
-        others = sorted(str(file) for file in folder.iterdir() if file.suffix in {".npz", ".npy", ".csv"})
+        others = sorted(str(file) for file in folder.iterdir() if file.suffix in FILES)
         hint = f"Give a folder of {', '.join(sorted(PICTURES))} files, or of one such folder per class."
         hint = f"Give a file in it: {', '.join(others[:NAMED])}." if others else hint
         raise ConfigError("data-invalid", f"{folder} holds no pictures", hint=hint)

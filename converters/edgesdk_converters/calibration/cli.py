@@ -19,7 +19,7 @@ def data() -> None:
 
 @app.command()
 def inspect(
-    file: Annotated[Path, typer.Argument(help="The data: .npz, .npy, .csv, a folder of pictures, or module:function.")],
+    file: Annotated[Path, typer.Argument(help=".npz, .npy, .csv, .parquet, a folder of pictures, or module:function.")],
     contract: Annotated[Path, typer.Option(help="TOML file of the contract.")],
     against: Annotated[Path | None, typer.Option(help="Evaluation data to compare with; much shows only so.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,

@@ -19,7 +19,7 @@ distill_app = typer.Typer(add_completion=False, help="Teach a small Keras model 
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL.keras", help="A Keras 3 model.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="The .keras to write; its report goes beside it.")]
-Data = Annotated[Path | None, typer.Option(help="What it learns from: .npz, .npy, .csv, a folder, module:function.")]
+Data = Annotated[Path | None, typer.Option(help="What it learns from: .npz, .npy, .csv, .parquet, a folder, …")]
 Validation = Annotated[Path | None, typer.Option(help="Labelled data that stops the training and picks the epoch.")]
 Evaluation = Annotated[Path | None, typer.Option(help="Labelled data for the figures. Default: the validation data.")]
 ContractFile = Annotated[

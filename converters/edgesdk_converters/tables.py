@@ -1,0 +1,132 @@
+"""Rows of tables, CSV and Parquet: one row per sample, one column the label, the others the values in their order."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesdk.contract import TensorSpec
+from edgesdk.errors import ConfigError
+
+LABEL_COLUMNS = ("y", "label", "class", "target")
+ROWS = 1024
+"""Rows of a Parquet file that are held as arrays at a time; the reader itself holds one row group."""
+_INDEX = re.compile(r"__index_level_\d+__")
+"""Columns in which pandas keeps a table's index."""
+Label = int | str | float | list[Any] | NDArray[Any] | None
+Row = tuple[Mapping[str, NDArray[Any]], Label]
+
+
+def read_csv(path: Path, spec: TensorSpec, shape: tuple[int, ...]) -> Iterator[Row]:
+    """Yield the rows of a CSV file with a header; a column `y`, `label`, `class` or `target` is the label.
+
+    Args:
+        path: The file.
+        spec: The input that its values are.
+        shape: That of one sample.
+
+    Raises:
+        ConfigError: ``data-invalid`` naming the row.
+    """
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        label = _label_column(next(reader, []))
+        for number, cells in enumerate(reader):
+            values = [cell for index, cell in enumerate(cells) if index != label]
+            try:
+                sample = np.array(values, np.float64).reshape(shape)
+                yield {spec.name: sample}, None if label is None else cells[label].strip()
+            except (ValueError, IndexError) as error:
+                message = f"{path}: row {number}: expected {math.prod(shape)} numbers, got {error}"
+                raise ConfigError("data-invalid", message) from error
+
+
+def read_parquet(path: Path, spec: TensorSpec, shape: tuple[int, ...]) -> Iterator[Row]:
+    """Yield the rows of a Parquet file, read row group by row group; columns as in `read_csv`.
+
+    A column of lists gives as many values as its lists hold. The index that pandas writes along is no value.
+
+    Args:
+        path: The file.
+        spec: The input that its values are.
+        shape: That of one sample.
+
+    Raises:
+        ConfigError: ``data-invalid`` naming row and column, ``dependency-missing`` without pyarrow.
+    """
+    try:
+        from pyarrow import ArrowException, parquet  # noqa: PLC0415 - optional, and heavy
+    except ImportError as error:  # also of one that is there, and does not go with this numpy
+        message = f"reading {path} needs pyarrow, and it cannot be imported: {error}"
+        hint = "Install edgesdk-converters[parquet] (beside numpy 1.26: pyarrow<26), or write the table as .csv."
+        raise ConfigError("dependency-missing", message, hint=hint) from None
+    try:
+        with parquet.ParquetFile(path) as file:
+            first = 0
+            for group in range(file.num_row_groups):  # asked for all, the reader lets go of none
+                for batch in file.iter_batches(batch_size=ROWS, row_groups=[group]):
+                    yield from _rows(path, batch, first, spec, shape)
+                    first += batch.num_rows
+    except (OSError, ArrowException) as error:
+        raise ConfigError("data-invalid", f"{path} is no readable .parquet file: {error}") from error
+
+
+def _rows(path: Path, batch: Any, first: int, spec: TensorSpec, shape: tuple[int, ...]) -> Iterator[Row]:
+    names = list(batch.schema.names)
+    label = _label_column(names)
+    columns = [
+        _numbers(path, name, batch.column(index), first)
+        for index, name in enumerate(names)
+        if index != label and not _INDEX.fullmatch(name)
+    ]
+    found = sum(column.shape[1] for column in columns)
+    if found != math.prod(shape):
+        message = f"{path}: row {first}: expected {math.prod(shape)} numbers, got {found} in {len(columns)} columns"
+        raise ConfigError("data-invalid", message)
+    samples = np.concatenate(columns, axis=1).reshape(batch.num_rows, *shape)
+    labels = [None] * batch.num_rows if label is None else batch.column(label).to_pylist()
+    for sample, said in zip(samples, labels, strict=True):
+        yield {spec.name: sample}, said.strip() if isinstance(said, str) else said
+
+
+def _numbers(path: Path, name: str, column: Any, first: int) -> NDArray[Any]:
+    """Return the values of one column, (rows, values per row); lists are opened, however deep they are."""
+    from pyarrow import compute, types  # noqa: PLC0415 - as above
+
+    rows, values = len(column), _complete(path, name, column, len(column), first)
+    while types.is_list(values.type) or types.is_large_list(values.type) or types.is_fixed_size_list(values.type):
+        lengths = compute.list_value_length(values).to_numpy(zero_copy_only=False)
+        odd = np.flatnonzero(lengths != lengths[0])
+        if len(odd):
+            row = first + _row_of(int(odd[0]), rows, len(lengths))
+            message = f"{path}: row {row} has {lengths[odd[0]]} values in column {name!r}, expected {lengths[0]}"
+            raise ConfigError("data-invalid", f"{message} as in row {first}")
+        values = _complete(path, name, values.flatten(), rows, first)
+    found: NDArray[Any] = values.to_numpy(zero_copy_only=False)
+    if found.dtype.kind not in "fiub":
+        raise ConfigError("data-invalid", f"{path}: column {name!r} expected numbers, got {column.type}")
+    return found.reshape(rows, -1)
+
+
+def _complete(path: Path, name: str, values: Any, rows: int, first: int) -> Any:
+    if values.null_count:
+        missing = int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
+        row = first + _row_of(missing, rows, len(values))
+        raise ConfigError("data-invalid", f"{path}: row {row} has no value in column {name!r}")
+    return values
+
+
+def _row_of(index: int, rows: int, values: int) -> int:
+    """Return the row of a value among those of all rows, each of which has as many."""
+    return index * rows // values
+
+
+def _label_column(names: Sequence[str]) -> int | None:
+    return next((index for index, name in enumerate(names) if name.strip().lower() in LABEL_COLUMNS), None)
