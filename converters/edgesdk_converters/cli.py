@@ -29,7 +29,9 @@ def convert(
     name: Annotated[str, typer.Option(help="The model's name.")],
     release: Annotated[str, typer.Option(help="Its version, for example 1.0.0.")],
     target: Annotated[list[str], typer.Option(help="Hardware profile; may be given several times.")],
-    contract: Annotated[Path, typer.Option(help="TOML file of the contract.")],
+    contract: Annotated[
+        Path, typer.Option(help="TOML file of the contract; `edge contract draft MODEL` writes a first one.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the release.")],
     evaluation: Annotated[Path | None, typer.Option(help="Data that judges (for accuracy with labels).")] = None,
     calibration: Annotated[Path | None, typer.Option(help="Data whose ranges int8 recipes use.")] = None,

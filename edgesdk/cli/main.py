@@ -20,6 +20,7 @@ from edgesdk.errors import ConfigError, EdgeError
 GROUP = "edgesdk.commands"
 SUMMARIES = {
     "bundle": "Look into a bundle and check it.",
+    "contract": "Write a first contract of a model, or check one.",
     "convert": "Convert, check and pack a model for targets.",
     "data": "Look into data before it calibrates or judges.",
     "demo": "Run the whole line on this machine: convert, sign, deploy, try, roll back.",

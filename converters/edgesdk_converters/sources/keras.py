@@ -63,7 +63,7 @@ def to_onnx(call: Call) -> dict[str, Any]:
     given = signature if len(signature) == 1 else [signature]  # several inputs are one argument, a list
     model.export(path, format="onnx", input_signature=given, opset_version=call.params["opset"], verbose=False)
     made = onnx.load(path)
-    ordered = order_by_name(contract.outputs, _output_names(model), what="outputs")
+    ordered = order_by_name(contract.outputs, output_names(model), what="outputs")
     name_outputs(made, [spec.name for spec in ordered])
     onnx.save(made, path)
     return {"parameters": int(model.count_params())}
@@ -84,7 +84,7 @@ def load(path: Path) -> Any:
         raise ConfigError("model-format", f"{path.name} holds no whole Keras model: {error}", hint=hint) from error
 
 
-def _output_names(model: Any) -> list[str]:
+def output_names(model: Any) -> list[str]:
     """Return the names of a model's outputs; a `Sequential` has none."""
     return list(getattr(model, "output_names", None) or [f"output_{index}" for index in range(len(model.outputs))])
 
@@ -93,7 +93,7 @@ def _named_answer(model: Any, contract: Contract, inputs: tuple[Any, ...]) -> di
     answers = model(inputs[0] if len(inputs) == 1 else list(inputs), training=False)
     flat = list(answers.values()) if isinstance(answers, dict) else answers
     flat = list(flat) if isinstance(flat, list | tuple) else [flat]
-    names = list(answers) if isinstance(answers, dict) else _output_names(model)
+    names = list(answers) if isinstance(answers, dict) else output_names(model)
     ordered = order_by_name(contract.outputs, names, what="outputs")
     return {spec.name: tensor for spec, tensor in zip(ordered, flat, strict=True)}
 

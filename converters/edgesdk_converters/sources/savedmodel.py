@@ -28,7 +28,7 @@ def to_tflite(call: Call) -> dict[str, Any]:
     import tensorflow as tf  # noqa: PLC0415 - only in the child
 
     contract = msgspec.convert(call.params["contract"], Contract)
-    loaded, function = _load(call.inputs["source"])
+    loaded, function = load(call.inputs["source"])
     wrapped = tf.function(_caller(function, contract), input_signature=_sizes(function, contract))
     loaded.edgesdk = wrapped  # what is saved must be reachable from what is saved
     with tempfile.TemporaryDirectory(dir=call.out.parent) as folder:
@@ -45,7 +45,7 @@ def to_onnx(call: Call) -> dict[str, Any]:
     import tf2onnx  # noqa: PLC0415 - only in the child
 
     contract = msgspec.convert(call.params["contract"], Contract)
-    _loaded, function = _load(call.inputs["source"])
+    _loaded, function = load(call.inputs["source"])
     signature = _sizes(function, contract)
     wrapped = tf.function(_caller(function, contract), input_signature=signature)
     model, _ = tf2onnx.convert.from_function(wrapped, input_signature=signature, opset=call.params["opset"])
@@ -55,7 +55,7 @@ def to_onnx(call: Call) -> dict[str, Any]:
     return {"signature": str(function.name)}
 
 
-def _load(folder: Path) -> tuple[Any, Any]:
+def load(folder: Path) -> tuple[Any, Any]:
     """Return the loaded model and its one signature.
 
     Raises:
@@ -109,10 +109,10 @@ def static_shape(shape: list[int | None] | tuple[int | None, ...], spec: TensorS
 
 
 def _inputs(function: Any) -> dict[str, Any]:
-    return _numbered(function.structured_input_signature[1])
+    return numbered(function.structured_input_signature[1])
 
 
-def _numbered(tensors: dict[str, Any]) -> dict[str, Any]:
+def numbered(tensors: dict[str, Any]) -> dict[str, Any]:
     """Return tensors in the order of their numbers (``output_0``, ``output_1``): a signature is a map without order."""
     return dict(sorted(tensors.items(), key=lambda item: (_number(item[0]), item[0])))
 
@@ -121,7 +121,7 @@ def _caller(function: Any, contract: Contract) -> Any:
     names = list(_inputs(function))
 
     def call(*inputs: Any) -> dict[str, Any]:
-        answers = _numbered(function(**dict(zip(names, inputs, strict=True))))
+        answers = numbered(function(**dict(zip(names, inputs, strict=True))))
         ordered = order_by_name(contract.outputs, list(answers), what="outputs")
         return {spec.name: answers[name] for name, spec in zip(answers, ordered, strict=True)}
 

@@ -1,0 +1,65 @@
+"""`draft_contract` and `check_contract`: from files to files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from edgesdk.contract import Contract, Task
+from edgesdk.durable import write_atomic
+from edgesdk.errors import ConfigError
+from edgesdk_converters.drafting.draft import MARK, Facts, draft
+from edgesdk_converters.drafting.facts import read_facts
+from edgesdk_converters.drafting.fit import fit
+from edgesdk_converters.drafting.ports import read_ports
+from edgesdk_converters.request import read_contract
+
+
+def draft_contract(
+    model: Path, *, data: Path | None = None, task: str | None = None, out: Path | None = None, force: bool = False
+) -> str:
+    """Return a first contract as TOML, and write it where `out` says.
+
+    Args:
+        model: Whatever `edge convert` takes.
+        data: What tells ranges and names of classes.
+        task: None: a guess.
+        out: The file.
+        force: Whether an existing file is replaced.
+
+    Raises:
+        ConfigError: ``argument-invalid``, ``file-exists``, ``file-missing``, ``model-format``, ``data-invalid`` or
+            ``dependency-missing``.
+    """
+    if task is not None and task not in get_args(Task):
+        raise ConfigError("argument-invalid", f"task expected one of {', '.join(get_args(Task))}, got {task!r}")
+    if out is not None and out.exists() and not force:
+        raise ConfigError("file-exists", f"{out} exists", hint="Choose another file, or give --force.")
+    asked = cast("Task | None", task)
+    ports = read_ports(model)
+    if not ports.inputs or not ports.outputs:
+        raise ConfigError("model-format", f"{model} has no inputs or no outputs")
+    facts = Facts() if data is None else read_facts(data, ports, asked)
+    text = draft(ports, model.name, facts, asked)
+    if out is not None:
+        write_atomic(out, text.encode())
+    return text
+
+
+def check_contract(contract: Path, model: Path) -> dict[str, Any]:
+    """Return which tensor of a contract is which of a model, and what in it was never checked by a person.
+
+    Raises:
+        ConfigError: ``contract-mismatch``, ``config-invalid``, ``file-missing`` or ``model-format``.
+    """
+    read = read_contract(contract)
+    return {"tensors": fit(read, read_ports(model)), "notes": _notes(read, contract.read_text())}
+
+
+def _notes(contract: Contract, text: str) -> list[str]:
+    marks = text.count(f"# {MARK}")
+    notes = [f"{marks} lines are still marked {MARK}"] if marks else []
+    floats = [spec for spec in contract.inputs if spec.dtype == "float32" and spec.shape]
+    if floats and all(spec.normalisation is None for spec in floats):
+        notes.append("no input is normalised: right only if training did nothing, or the model does it itself")
+    return notes

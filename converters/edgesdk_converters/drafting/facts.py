@@ -1,0 +1,50 @@
+"""What data tells a draft: the names of classes, the smallest and largest value of each input."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from edgesdk.contract import Task, load_contract_toml
+from edgesdk.errors import ConfigError
+from edgesdk_converters.data import open_data
+from edgesdk_converters.drafting.draft import Facts, draft
+from edgesdk_converters.drafting.ports import Ports
+from edgesdk_converters.inputs import as_npz
+
+
+def read_facts(given: Path, ports: Ports, task: Task | None) -> Facts:
+    """Read what `edge convert` takes as data, in memory that does not grow with it.
+
+    Raises:
+        ConfigError: ``file-missing`` or ``data-invalid``, for example where its shapes are not the model's.
+    """
+    labels = _labels(given)
+    contract = load_contract_toml(draft(ports, given.name, Facts(labels=labels), task))
+    spans = {spec.name: (math.inf, -math.inf) for spec in contract.inputs}
+    with tempfile.TemporaryDirectory() as folder:
+        data = open_data(as_npz(given, contract, Path(folder)), contract, labelled=False)
+        for batch in data.batches():
+            for name, values in batch.items():
+                low, high = spans[name]
+                spans[name] = min(low, float(values.min())), max(high, float(values.max()))
+    bad = [name for name, span in spans.items() if not all(map(math.isfinite, span))]
+    if bad:
+        raise ConfigError("data-invalid", f"{given}: input {bad[0]!r} holds NaN or infinity, or nothing")
+    return Facts(labels=labels, ranges=spans, samples=data.count, source=given.name)
+
+
+def _labels(given: Path) -> tuple[str, ...]:
+    """Return the names of classes: folders of pictures in their sorted order, the array `labels` of an ``.npz``."""
+    if given.is_dir():
+        return tuple(sorted(each.name for each in given.iterdir() if each.is_dir() and not each.name.startswith(".")))
+    if given.suffix == ".npz" and given.is_file():
+        try:
+            with np.load(given) as arrays:
+                return tuple(str(each) for each in arrays["labels"]) if "labels" in arrays else ()
+        except (OSError, ValueError) as error:
+            raise ConfigError("data-invalid", f"{given} is no readable .npz file: {error}") from error
+    return ()

@@ -1,0 +1,127 @@
+"""`edge contract draft` and `check` on real model files of every format."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from edgesdk_converters.drafting.api import check_contract, draft_contract
+from edgesdk_converters.drafting.ports import read_ports
+
+from edgesdk.contract import load_contract_toml
+from edgesdk.errors import ConfigError
+
+WEARABLE = Path("examples/wearable")
+
+
+@pytest.fixture
+def wearable(repository_root: Path) -> Path:
+    """The folder of the example."""
+    return repository_root / WEARABLE
+
+
+def edge(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does."""
+    command = [sys.executable, "-m", "edgesdk", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("suffix", ["tflite", "onnx"])
+def test_the_example_is_drafted_from_its_exports(wearable: Path, suffix: str) -> None:
+    """Names and sizes are those that a person wrote into the example's contract."""
+    contract = load_contract_toml(draft_contract(wearable / "models" / f"v1.{suffix}"))
+    assert [(spec.name, spec.shape, spec.layout) for spec in contract.inputs] == [("window", (1, 128, 6), "NTC")]
+    assert contract.outputs[0].shape == (1, 7)
+    assert contract.task == "classification"
+
+
+def test_a_keras_model_is_drafted_by_a_child(wearable: Path) -> None:
+    """TensorFlow says the author's names; this process never imports it."""
+    code = (
+        "import sys; from pathlib import Path; from edgesdk_converters.drafting.ports import read_ports;"
+        f"ports = read_ports(Path({str(wearable / 'models' / 'v1.keras')!r}));"
+        "print(ports.inputs[0].name, ports.outputs[0].name, 'tensorflow' in sys.modules)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.split() == ["window", "probabilities", "False"]
+
+
+def test_a_pytorch_program_is_read_without_pytorch(tmp_path: Path) -> None:
+    """Inputs and outputs stand in the program's JSON; an open size is one; parameters are no inputs."""
+    sizes = [{"as_expr": {"expr_str": "s0"}}, {"as_int": 3}, {"as_int": 8}, {"as_int": 8}]
+    values = {
+        "w": {"dtype": 7, "sizes": [{"as_int": 3}]},
+        "x": {"dtype": 7, "sizes": sizes},
+        "y": {"dtype": 7, "sizes": [{"as_expr": {"expr_str": "s0"}}, {"as_int": 5}]},
+    }
+    signature = {
+        "input_specs": [
+            {"parameter": {"arg": {"name": "w"}, "parameter_name": "w"}},
+            {"user_input": {"arg": {"as_tensor": {"name": "x"}}}},
+        ],
+        "output_specs": [{"user_output": {"arg": {"as_tensor": {"name": "y"}}}}],
+    }
+    path = tmp_path / "model.pt2"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("m/archive_format", "pt2")
+        module = {"graph": {"tensor_values": values}, "signature": signature}
+        archive.writestr("m/models/model.json", json.dumps({"graph_module": module}))
+    ports = read_ports(path)
+    assert [(port.name, port.shape) for port in ports.inputs] == [("x", (None, 3, 8, 8))]
+    assert [(port.name, port.shape) for port in ports.outputs] == [("y", (None, 5))]
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("m/archive_format", "pt2")
+        archive.writestr("m/models/model.json", "{}")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_ports(path)
+
+
+def test_data_gives_range_and_labels(wearable: Path, tmp_path: Path) -> None:
+    """The smallest and largest value of all rows, and the classes that the file names."""
+    values = np.zeros((70, 128, 6), np.float32)
+    values[66, 3, 2] = 9.5
+    values[69, 0, 0] = -4.25
+    labels = np.array(list("abcdefg"))
+    np.savez(tmp_path / "data.npz", window=values, y=np.arange(70) % 7, labels=labels)
+    contract = load_contract_toml(draft_contract(wearable / "models" / "v1.tflite", data=tmp_path / "data.npz"))
+    assert contract.inputs[0].range == (-4.25, 9.5)
+    assert contract.labels == tuple("abcdefg")
+
+
+def test_data_of_another_shape_is_refused(wearable: Path, tmp_path: Path) -> None:
+    """A draft from the wrong data is none."""
+    np.savez(tmp_path / "data.npz", window=np.zeros((70, 64, 6), np.float32))
+    with pytest.raises(ConfigError) as caught:
+        draft_contract(wearable / "models" / "v1.tflite", data=tmp_path / "data.npz")
+    assert caught.value.code == "data-invalid"
+
+
+def test_the_commands_as_a_user_runs_them(wearable: Path, tmp_path: Path) -> None:
+    """Draft to a file, no silent replacement, check with notes, a mismatch with exit 2, JSON for scripts."""
+    model, out = wearable / "models" / "v1.tflite", tmp_path / "contract.toml"
+    assert "lines to check" in edge("contract", "draft", model, "-o", out).stdout
+    again = edge("contract", "draft", model, "-o", out)
+    assert (again.returncode, "[file-exists]" in again.stderr) == (2, True)
+    checked = edge("contract", "check", out, model)
+    assert checked.returncode == 0
+    assert "still marked CHECK" in checked.stdout
+    assert "no input is normalised" in checked.stdout
+    good = json.loads(edge("contract", "check", wearable / "contract.toml", model, "--json").stdout)
+    assert (good["fits"], good["notes"]) == (True, [])
+    out.write_text(out.read_text().replace("[1, 128, 6]", "[1, 128, 7]"))
+    wrong = edge("contract", "check", out, model)
+    assert (wrong.returncode, "[contract-mismatch]" in wrong.stderr) == (2, True)
+    unknown = edge("contract", "draft", model, "--task", "poetry")
+    assert (unknown.returncode, "got 'poetry'" in unknown.stderr) == (2, True)
+
+
+def test_a_checked_contract_is_what_converting_reads(wearable: Path) -> None:
+    """The example's own contract fits its exports."""
+    for suffix in ("tflite", "onnx"):
+        found = check_contract(wearable / "contract.toml", wearable / "models" / f"v1.{suffix}")
+        assert [each["contract"] for each in found["tensors"]] == ["window", "probabilities"]
