@@ -15,9 +15,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from convert import table, zoo
 from convert.fetch import FetchError
-from convert.run import Bench, Results, selected
+from convert.run import ROW_S, Bench, Results, selected
 
-TARGETS = ("linux-x86_64-cpu", "linux-arm64-cpu")
+TARGETS = table.TARGETS
 FORMATS = ("tflite", "onnx")
 
 
@@ -27,7 +27,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that children are ended too
     arguments.cache.mkdir(parents=True, exist_ok=True)
     results = Results(arguments.out or arguments.cache / "results.jsonl")
-    bench, failed = Bench(arguments.cache.resolve(), results, _say), 0
+    bench, failed = Bench(arguments.cache.resolve(), results, _say, arguments.row_seconds), 0
     for case in selected(arguments.cases) if not arguments.no_run else ():
         for target in arguments.targets or TARGETS:
             try:
@@ -51,6 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cases", nargs="+", choices=list(zoo.cases()), help="only these")
     parser.add_argument("--targets", nargs="+", help=f"hardware profiles ({', '.join(TARGETS)})")
     parser.add_argument("--formats", nargs="+", choices=FORMATS, help="of the artifacts (both)")
+    parser.add_argument(
+        "--row-seconds", type=float, default=ROW_S, help="one tool on one case and target (%(default)g)"
+    )
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "edgesdk-benchmark", metavar="FOLDER")
     parser.add_argument("--out", type=Path, metavar="FILE", help="results, JSON lines (results.jsonl in the cache)")
     parser.add_argument("--no-run", action="store_true", help="only print and render what the results file holds")

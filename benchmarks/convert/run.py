@@ -1,7 +1,8 @@
 """One case on one target: our conversion and the other tools', judged and timed alike; a row for each artifact.
 
-Every artifact is run by the same code on the same samples and compared with the same float model. Where a target's
-artifact cannot be run here, its row holds what our release's report says, and ``judged`` says so.
+Every artifact answers the same samples and is compared with the same float model. Where a target has a compiler, ours
+and the others' go through it, and ``judged`` says who answered: the vendor's simulator where there is one, else the
+portable file on this machine.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -22,27 +24,26 @@ import msgspec
 import numpy as np
 from edgesdk_converters import Request, convert
 from edgesdk_converters.data import open_data
-from edgesdk_converters.lint.check import check
-from edgesdk_converters.lint.read import read_graph
 from edgesdk_converters.pipeline import SilentPlan
 from edgesdk_converters.request import read_contract
 from edgesdk_converters.steps import Step
 
-from convert import measured, peers, zoo
+from convert import measured, onchip, peers, zoo
 from convert.figures import Compared, compare, median_ratio
+from convert.limits import CAPS, RowTimeoutError, capped, limited
 from convert.peers import Peer
 from convert.zoo import Case
 from edgesdk.bundle.archive import open_bundle
-from edgesdk.errors import EdgeError
-from edgesdk.targets.profiles import load_profile
+from edgesdk.errors import EdgeError, TargetError
 
 HERE = f"linux-{platform.machine()}-cpu"
 RECIPE = {"jetson-orin-gpu": "int8-tensorrt", "qualcomm-htp": "int8-qnn"}
 """Where it is not ``int8``."""
 MAX_DROP = 0.01
 """What our gate is given: one point."""
-REFUSALS = frozenset({"accuracy-gate", "accuracy-thin", "repair-exhausted"})
-SLOW_S = 20.0
+REFUSALS = frozenset({"accuracy-gate", "accuracy-thin", "repair-exhausted", "artifact-unloadable", "tool-did-nothing"})
+"""Beside every error of a target: what we say of a model, not what went wrong in us."""
+SLOW_S, ROW_S = 20.0, 1200.0
 TOOLS = ("onnxruntime", "litert-quantizer", "ai-edge-litert")
 OURS, FLOAT, MADE = "edgesdk", "float", "made.json"
 Row = dict[str, Any]
@@ -76,12 +77,14 @@ class Made:
     """What a tool made.
 
     Attributes:
-        artifact: The file that can be run here; None if there is none.
+        artifact: The portable file or, of ours for a target with a compiler, what it made; None if there is none.
         row: What is known without running it.
+        outputs: What it answered already, where it cannot be asked here.
     """
 
     artifact: Path | None
     row: Row
+    outputs: dict[str, Any] | None = None
 
 
 class _Told(SilentPlan):
@@ -103,20 +106,24 @@ class Bench:
         cache: Where everything fetched and made is kept.
         results: Where rows go.
         say: Is told how it comes along.
+        row_s: Seconds that one tool's row may take.
     """
 
-    def __init__(self, cache: Path, results: Results, say: Any = print) -> None:
-        self._cache, self._results, self._say = cache, results, say
+    def __init__(self, cache: Path, results: Results, say: Any = print, row_s: float = ROW_S) -> None:
+        self._cache, self._results, self._say, self.row_s = cache, results, say, row_s
 
     def run(self, case: Case, target: str, formats: tuple[str, ...]) -> None:
         """Add the rows of one case on one target that are not there yet."""
-        folder = zoo.prepare(case, self._cache)
-        for artifact_format in formats:
-            models = [path for path in zoo.sources(folder) if path.suffix[1:] in {artifact_format, "keras"}]
+        folder, backend = zoo.prepare(case, self._cache), onchip.backend_of(target)
+        for artifact_format in formats if backend is None else (backend.source,):
+            # A target with a compiler takes one format, which is converted to if need be.
+            wanted = (artifact_format, "keras") if backend is None else (artifact_format, "keras", "tflite", "onnx")
+            models = {path.suffix[1:]: path for path in zoo.sources(folder)}
+            found = next((models[suffix] for suffix in wanted if suffix in models), None)
             tools = [OURS, *(peer.name for peer in peers.available() if peer.suffix == artifact_format)]
             missing = [tool for tool in tools if not self._results.has(case.name, target, artifact_format, tool)]
-            if models and missing:
-                _Place(self, case, folder, target, artifact_format).fill(models[0], missing)
+            if found is not None and missing:
+                _Place(self, case, folder, target, artifact_format).fill(found, missing)
 
     def say(self, words: str) -> None:
         """Tell how it comes along."""
@@ -136,33 +143,54 @@ class _Place:
     """One case on one target in one format."""
 
     def __init__(self, bench: Bench, case: Case, folder: Path, target: str, artifact_format: str) -> None:
-        self._bench, self._case, self._folder = bench, case, folder
+        self._bench, self._case, self._whole = bench, case, folder
         self._target, self._format = target, artifact_format
+        self._backend = onchip.backend_of(target)
         self._scratch = bench.cache / "work" / case.name / artifact_format
+        most = CAPS.get(target)
+        self._folder = capped(folder, most, bench.cache / "work" / case.name / f"of-{most}")
+        self._answers = self._scratch / f"answers-{self._folder.name}"
 
     def fill(self, model: Path, tools: list[str]) -> None:
         """Make, judge and time the artifacts of `tools`, and add their rows."""
-        reference = self._float(model)
+        reference = self._guarded(lambda: self._float(model))
         if reference.artifact is None:
             for tool in tools:
                 self._add(tool, {**reference.row, "status": "no float model"})
             return
-        source = reference.artifact if model.suffix == ".keras" else model
-        made = {tool: self._make(tool, model, source) for tool in tools}
-        answers = measured.outputs(reference.artifact, self._folder, self._scratch / "answers")
-        rows = {tool: {**each.row, **self._judge(tool, each, answers)} for tool, each in made.items()}
-        for tool, each in made.items():
-            if each.artifact and not each.row.get("placement"):
-                rows[tool]["placement"] = self._lint(each.artifact)
-        for row in rows.values():
-            row["float_bytes"] = reference.artifact.stat().st_size
-            if row.get("bytes"):
-                row["size_ratio"] = row["bytes"] / row["float_bytes"]
-        runnable = {tool: each.artifact for tool, each in made.items() if each.artifact and "value" in rows[tool]}
-        if self._target == HERE and runnable:
-            self._race({FLOAT: reference.artifact, **runnable}, rows)
-        for tool, row in rows.items():
-            self._add(tool, row)
+        source, runnable = (model if model.suffix[1:] == self._format else reference.artifact), {}
+        answers = measured.outputs(reference.artifact, self._folder, self._answers)
+        rows: dict[str, Row] = {}
+        for tool in tools:
+            made = self._guarded(lambda tool=tool: self._judged(self._make(tool, model, source), answers))
+            rows[tool] = {**made.row, "float_bytes": reference.artifact.stat().st_size}
+            if made.row.get("bytes"):
+                rows[tool]["size_ratio"] = made.row["bytes"] / rows[tool]["float_bytes"]
+            if made.artifact and "value" in made.row:
+                runnable[tool] = made.artifact
+            if self._target != HERE:
+                self._add(tool, rows[tool])
+        if self._target == HERE:
+            if runnable:
+                self._race({FLOAT: reference.artifact, **runnable}, rows)
+            for tool, row in rows.items():
+                self._add(tool, row)
+
+    def _guarded(self, make: Callable[[], Made]) -> Made:
+        """Return what was made, or a row of what went wrong: nothing that one row does ends the run."""
+        try:
+            with limited(self._bench.row_s):
+                return make()
+        except EdgeError as error:
+            refused = isinstance(error, TargetError) or error.code in REFUSALS
+            row = {"status": "refused" if refused else "failed", "code": error.code}
+            return Made(artifact=None, row={**row, "words": str(error), "cure": error.hint})
+        except RowTimeoutError as error:
+            return Made(artifact=None, row={"status": "failed", "code": "row-timeout", "words": str(error)})
+        except Exception as error:  # noqa: BLE001 - a mistake of ours is a row too
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            words = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+            return Made(artifact=None, row={"status": "failed", "code": "exception", "words": words})
 
     def _add(self, tool: str, row: Row) -> None:
         head = {"case": self._case.name, "target": self._target, "format": self._format, "tool": tool}
@@ -172,11 +200,12 @@ class _Place:
 
     def _float(self, model: Path) -> Made:
         """Return the float artifact as our recipe ``float`` gives it: the same for every target."""
-        return self._ours(model, "float", HERE, gate=False, reason="it is the float model itself")
+        return self._ours(model, "float", HERE, self._whole, gate=False, reason="it is the float model itself")
 
     def _make(self, tool: str, model: Path, source: Path) -> Made:
         if tool == OURS:
-            return self._ours(model, RECIPE.get(self._target, "int8"), self._target, max_drop=MAX_DROP, **_repair())
+            recipe, target = RECIPE.get(self._target, "int8"), onchip.profile_of(self._target)
+            return self._ours(model, recipe, target, self._folder, max_drop=MAX_DROP, **_repair())
         peer = next(peer for peer in peers.PEERS if peer.name == tool)
         out = self._scratch / tool
         if not (out / MADE).exists():  # defaults know no target, so what was made for another one will do
@@ -189,7 +218,7 @@ class _Place:
     def _by_peer(self, peer: Peer, source: Path, out: Path) -> Row:
         out.mkdir(parents=True)
         try:
-            feeds = measured.write_feeds(source, self._folder, self._scratch / "feeds")
+            feeds = measured.write_feeds(source, self._whole, self._scratch / "feeds")
             artifact = peer.quantize(source, feeds, out)
         except EdgeError as error:
             return {"status": "failed", "code": error.code, "words": str(error)}
@@ -197,66 +226,63 @@ class _Place:
         noted = {"note": note.read_text()} if note.exists() else {}
         return {"status": "made", "bytes": artifact.stat().st_size, **noted}
 
-    def _ours(self, model: Path, recipe: str, target: str, **words: Any) -> Made:
-        out = self._scratch / f"release-{target}-{recipe}"
+    def _ours(self, model: Path, recipe: str, target: str, folder: Path, **words: Any) -> Made:
+        out = self._scratch / f"release-{Path(target).stem}-{recipe}"
         shutil.rmtree(out, ignore_errors=True)
-        data = {name: self._folder / f"{name}.npz" for name in ("calibration", "evaluation")}
-        try:
-            made = convert(
-                model,
-                name=self._case.name,
-                release="1.0.0",
-                targets=[target],
-                contract=self._folder / "contract.toml",
-                out=out,
-                formats=[self._format],
-                recipes=[recipe],
-                cache_dir=self._bench.cache / "steps",
-                observer=_Told(self._bench.say),
-                **data,
-                **words,
-            )
-        except EdgeError as error:
-            refused = error.code in REFUSALS
-            row = {"status": "refused" if refused else "failed", "code": error.code, "words": str(error)}
-            return Made(artifact=None, row=row)
-        variant = made.report["variants"][0]
+        data = {name: folder / f"{name}.npz" for name in ("calibration", "evaluation")}
+        made = convert(
+            model,
+            name=self._case.name,
+            release="1.0.0",
+            targets=[target],
+            contract=folder / "contract.toml",
+            out=out,
+            formats=[self._format],
+            recipes=[recipe],
+            cache_dir=self._bench.cache / "steps",
+            observer=_Told(self._bench.say),
+            **data,
+            **words,
+        )
+        [judged], [variant] = made.judged, made.report["variants"]
         with open_bundle(next(made.folder.glob("*.edge"))) as bundle:
             bundle.extract(out / "unpacked")
             artifact = out / "unpacked" / bundle.manifest.stages[0].artifact
-            evaluation = msgspec.to_builtins(bundle.manifest.evaluation)
         row = {
             "status": "made",
             "bytes": artifact.stat().st_size,
             "recipe": variant["recipe"]["name"],
-            "placement": variant.get("placement"),
             "pareto": made.report.get("pareto"),
-            "report": evaluation,
         }
-        return Made(artifact=artifact, row=row)
+        if judged.compiled is None:
+            return Made(artifact=artifact, row=row)
+        result = judged.compiled.result
+        row |= {"placement": onchip.placement(result), "estimate": result.get("estimate")}
+        return Made(artifact=artifact, row=row, outputs=judged.measured.outputs["evaluation"])
 
-    def _judge(self, tool: str, made: Made, reference: dict[str, Any]) -> Row:
+    def _judged(self, made: Made, reference: dict[str, Any]) -> Made:
+        """Return what was made with its figures: those of the target, where it can answer for itself."""
         if made.artifact is None:
-            return {}
+            return made
+        row, found = dict(made.row), made.outputs
+        if self._backend is not None and found is None:
+            there = onchip.run(made.artifact, self._target, self._folder, self._bench.cache / "steps")
+            row |= {"bytes": there.size, "placement": there.placement}
+            found = there.outputs
         try:
-            found = measured.outputs(made.artifact, self._folder, self._scratch / "answers")
+            found = found or measured.outputs(made.artifact, self._folder, self._answers)
         except EdgeError as error:
-            if tool == OURS and made.row["report"] is not None:
-                return {**_from_report(made.row["report"]), "judged": "by the release's report"}
-            return {"status": "broken", "code": error.code, "words": str(error)}
-        return {**self._compare(reference, found).plain(), "judged": "here"}
+            return Made(artifact=None, row={**row, "status": "broken", "code": error.code, "words": str(error)})
+        figures = self._compare(reference, found).plain()
+        return Made(artifact=made.artifact, row={**row, **figures, "judged": self._judge()})
 
-    def _lint(self, artifact: Path) -> Row | None:
-        """Return where the target's rules say that the operators run; None for a CPU, or where there are no rules."""
-        if self._target.endswith("-cpu"):
-            return None
-        try:
-            found = check(read_graph(artifact), load_profile(self._target))
-        except EdgeError:
-            return None
-        share = 1 - found.macs_off / found.macs if found.macs else None
-        on = found.ops - found.ops_off
-        return {"accelerator": on, "cpu": found.ops_off, "macs_share": share, "refused": found.refused, "by": "lint"}
+    def _judge(self) -> str:
+        """Return who answered for the artifact."""
+        if self._backend is None:
+            return "itself" if self._target == HERE else f"itself, on {platform.machine()}"
+        if self._backend.measure is None:
+            return f"the file before compilation, on {platform.machine()}"
+        return f"{self._backend.title} on {platform.machine()}"
 
     def _compare(self, reference: dict[str, Any], found: dict[str, Any]) -> Compared:
         contract = read_contract(self._folder / "contract.toml")
@@ -282,16 +308,6 @@ def circumstances() -> dict[str, Any]:
         "machine": f"{cpu.partition(':')[2].strip()} ({os.cpu_count()} processors, {platform.machine()})",
         "commit": done.stdout.strip() or "unknown",
         "versions": {name: version(name) for name in TOOLS},
-    }
-
-
-def _from_report(evaluation: dict[str, Any]) -> Row:
-    return {
-        "value": evaluation["value"],
-        "float_value": evaluation["source_value"],
-        "difference": evaluation["difference"],
-        "interval": list(evaluation["interval"]),
-        "samples": evaluation["samples"],
     }
 
 

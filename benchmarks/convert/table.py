@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from convert.limits import CAPS
 from convert.peers import PEERS
 from convert.zoo import Case
 
@@ -88,13 +89,16 @@ def placement(row: Row) -> str:
     total = placed["accelerator"] + placed["cpu"]
     share = placed.get("macs_share")
     macs = f", {share:.1%} of MACs" if share is not None else ""
-    return f"{placed['accelerator']} of {total} operators{macs}{' (lint)' if placed.get('by') == 'lint' else ''}"
+    ops = sorted({op.partition(" ")[0] for op in placed.get("beside", ())})
+    beside = f"; beside it: {', '.join(ops)}" if ops else ""
+    return f"{placed['accelerator']} of {total} operators{macs}{beside}"
 
 
 def _short(row: Row) -> str:
     """Return the end of what went wrong, where tools say it, without the paths of the machine that ran it."""
     words = re.sub(r"\S*/(?=[^/\s]+)", "", row.get("words", "")).replace("|", "/").replace("\n", " ").replace("^", "")
-    return f"{row.get('code', '')}: {'… ' if len(words) > SHOWN else ''}{' '.join(words[-SHOWN:].split())}"
+    cure = f" Cure: {row['cure']}" if row["status"] == "refused" and row.get("cure") else ""
+    return f"{row.get('code', '')}: {'… ' if len(words) > SHOWN else ''}{' '.join(words[-SHOWN:].split())}{cure}"
 
 
 def text(rows: Sequence[Row]) -> str:
@@ -114,7 +118,7 @@ def summary(rows: Sequence[Row]) -> list[str]:
     """Return what the rows of one target come to, one sentence each."""
     ours = [row for row in rows if row["tool"] == OURS]
     made = sorted((row for row in ours if "difference" in row), key=lambda row: row["difference"])
-    lines = []
+    lines = _judges(rows)
     if made:
         drops = [-100 * row["difference"] for row in made]
         middle = (drops[len(drops) // 2] + drops[(len(drops) - 1) // 2]) / 2
@@ -133,6 +137,14 @@ def summary(rows: Sequence[Row]) -> list[str]:
         words = "; ".join(f"{row['case']}: {broken(row)} (edgesdk: {_answer(row, ours)})" for row in bad)
         lines.append(f"{TITLES[tool]}: {len(bad)} of {len(theirs)} broken{f': {words}' if words else ''}.")
     return lines
+
+
+def _judges(rows: Sequence[Row]) -> list[str]:
+    """Say who answered for the artifacts, and to how many samples at most where a simulator is slow."""
+    told = sorted({row["judged"] for row in rows if row.get("judged")})
+    cap = CAPS.get(rows[0]["target"]) if rows else None
+    fewer = f"; at most {cap:,} evaluation samples, drawn once" if cap else ""
+    return [f"Judged by {', '.join(told)}{fewer}."] if told else []
 
 
 def _not(made: Sequence[Row]) -> str:
@@ -171,12 +183,15 @@ def _opening(rows: Sequence[Row], cases: Mapping[str, Case]) -> list[str]:
         "with the target's int8 recipe and its accuracy gate at one point (a recipe named behind edgesdk is a repair),",
         "onnxruntime's `quant_pre_process` and `quantize_static`, litert-quantizer's `static_wi8_ai8` (moving ranges",
         "are its default) and `dynamic_wi8_afp32`, Olive's `OnnxStaticQuantization`. What failed is shown by the end",
-        "of its own words. Every artifact then ran on the same samples, by the same code, in the same runtime",
-        "(onnxruntime, LiteRT), one sample a call, one thread. *Difference* is the artifact's figure less the float",
-        "model's, in points, with a 95 % interval: exact and paired for accuracy, Clopper-Pearson for decisions, BCa",
-        "bootstrap for F1. Samples are taken as independent; neighbouring windows of one recording are not, so those",
-        "intervals are too narrow. *Size* and *latency* are ratios to the float artifact; calls alternate, and the",
-        "latency interval is that of the median ratio. Other work ran on the machine.",
+        "of its own words. Every artifact then answered the same samples, one a call: in the same runtime",
+        "(onnxruntime, LiteRT; one thread), or where a target has a compiler of its own, through that: ours and the",
+        "others' are compiled and placed by the vendor's tool, and run in its simulator where it has one. Rockchip's",
+        "toolkit quantizes ours from the float model, and takes the others' as they are; a Jetson's row is the",
+        "answer of TensorRT-RTX's parser. *Difference* is the artifact's figure less the float model's, in points,",
+        "with a 95 % interval: exact and paired for accuracy, Clopper-Pearson for decisions, BCa bootstrap for F1.",
+        "Samples are taken as independent; neighbouring windows of one recording are not, so those intervals are too",
+        "narrow. *Size* (of what the target gets) and *latency* are ratios to the float artifact; calls alternate, and",
+        "the latency interval is that of the median ratio. Other work ran on the machine.",
         "",
         "| case | model | data | figure |",
         "| --- | --- | --- | --- |",

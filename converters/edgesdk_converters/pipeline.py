@@ -20,7 +20,7 @@ from edgesdk.canonical import canonical_json
 from edgesdk.clock import SystemClock, parse_rfc3339, rfc3339
 from edgesdk.errors import ConfigError
 from edgesdk_converters.cache import StepCache, default_cache_dir
-from edgesdk_converters.judge import check_gate, check_placement, judge
+from edgesdk_converters.judge import Judged, check_gate, check_placement, judge
 from edgesdk_converters.packing import lineage_of, write_variant
 from edgesdk_converters.plan import Plan
 from edgesdk_converters.repair import Point, climb, pareto
@@ -52,11 +52,13 @@ class Conversion:
         folder: The release folder.
         index: Its `release.json`.
         report: What `report.json` holds.
+        judged: The variants with what their artifacts answered.
     """
 
     folder: Path
     index: ReleaseIndex
     report: dict[str, Any]
+    judged: tuple[Judged, ...]
 
 
 def run(request: Request, observer: PlanObserver | None = None) -> Conversion:
@@ -97,7 +99,7 @@ def run(request: Request, observer: PlanObserver | None = None) -> Conversion:
         report["seconds"] = round(time.monotonic() - started, 3)
         (folder / REPORT_NAME).write_bytes(canonical_json(report))
         (folder / PAGE_NAME).write_text(render(report))
-    return Conversion(folder=request.out, index=index, report=report)
+    return Conversion(folder=request.out, index=index, report=report, judged=tuple(judged))
 
 
 def _notes(request: Request) -> str:

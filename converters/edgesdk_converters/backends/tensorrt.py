@@ -16,6 +16,7 @@ from edgesdk_converters.backends import BACKENDS
 from edgesdk_converters.backends.placement import Fallback, Placement
 from edgesdk_converters.backends.remote import compile_with
 from edgesdk_converters.isolation import Call
+from edgesdk_converters.lint.check import MARKERS
 from edgesdk_converters.lint.graph import Graph
 from edgesdk_converters.lint.read import read_graph
 
@@ -47,10 +48,12 @@ def place(said: dict[str, Any], source: Graph) -> Placement:
     """
     taken, why = set(said["taken"]), {each["name"]: each["why"] for each in said["errors"]}
     beside = [] if said["whole"] else [node for node in source.nodes if node.index not in taken]
+    # Marks of quantization are folded into the operators around them; one that is not taken stops those.
+    working = {node.index for node in source.nodes if node.op not in MARKERS} | {node.index for node in beside}
     off = sum(node.macs for node in beside)
     fallback = tuple(Fallback(name=node.name, op=node.op, why=why.get(node.name, "")) for node in beside)
     return Placement(
-        accelerator=len(source.nodes) - len(beside),
+        accelerator=len(working) - len(beside),
         cpu=len(beside),
         fallback=fallback,
         macs_share=(source.macs - off) / source.macs if source.macs else None,
