@@ -151,7 +151,7 @@ class _Builder:
         self._contract: dict[str, Any] = msgspec.to_builtins(wanted.contract)
         self._steps: dict[str, Step] = {}
         self._left_out: list[str] = []
-        self._ceiling = _ceiling(wanted.targets, wanted.recipes)
+        self._ceiling = ceiling_of(wanted.targets, wanted.recipes, wanted.formats)
         self._count = observe.needs_counts(wanted.recipes)
         gated = (self._contract, wanted.metric, wanted.max_drop)
         self._gate = gate_params(*gated, instalments=wanted.stop_early, alpha=wanted.alpha)
@@ -411,13 +411,27 @@ def _no_runtime(artifact_format: Format) -> ConfigError:
     )
 
 
-def _ceiling(targets: Sequence[Profile], recipes: Sequence[Recipe]) -> Ceiling:
-    """Return the newest (opset, IR version) that every target's oldest runtime reads, and what recipes need."""
+def ceiling_of(targets: Sequence[Profile], recipes: Sequence[Recipe], formats: Sequence[Format]) -> Ceiling:
+    """Return the newest (opset, IR version) that every target's oldest runtime reads, and what the recipes need.
+
+    Only recipes count of which a target takes the ONNX artifact.
+    """
     runtimes = [runtime for target in targets for runtime in target.runtimes]
-    opsets = [runtime.max_opset for runtime in runtimes if runtime.max_opset is not None]
+    highest = [runtime.max_opset for runtime in runtimes if runtime.max_opset is not None]
+    lowest = [runtime.min_opset for runtime in runtimes if runtime.min_opset is not None]
     irs = [runtime.max_ir for runtime in runtimes if runtime.max_ir is not None]
+    taken = [recipe for target in targets for recipe in _onnx_recipes(target, recipes, formats)]
     return Ceiling(
-        min_opset=max((quantize_onnx.min_opset(recipe) for recipe in recipes), default=0),
-        max_opset=min(opsets, default=21),
+        min_opset=max([*lowest, *map(quantize_onnx.min_opset, taken)], default=0),
+        max_opset=min(highest, default=21),
         max_ir=min(irs, default=10),
     )
+
+
+def _onnx_recipes(target: Profile, recipes: Sequence[Recipe], formats: Sequence[Format]) -> list[Recipe]:
+    backend = find_backend(target)
+    if backend is None:
+        return [recipe for recipe in recipes if "onnx" in formats and _fits(target, "onnx", recipe)]
+    if backend.source != "onnx":
+        return []
+    return [recipe for recipe, reason in refusals(backend, target, recipes).items() if reason is None]

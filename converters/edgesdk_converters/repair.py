@@ -25,6 +25,7 @@ from edgesdk_converters.cache import Entry
 from edgesdk_converters.calibration import step as calibration
 from edgesdk_converters.evaluate.checks import layers_step
 from edgesdk_converters.isolation import Progress
+from edgesdk_converters.joining import merged
 from edgesdk_converters.judge import Judged, check_gate, judge
 from edgesdk_converters.plan import Plan, VariantPlan, build_plan
 from edgesdk_converters.recipes import Format, OnnxStatic, Recipe, TfliteStatic
@@ -352,42 +353,12 @@ def needed(plan: Plan, variants: Sequence[VariantPlan]) -> Plan:
     return Plan(steps=tuple(kept), variants=tuple(variants))
 
 
-def merged(plans: Sequence[Plan]) -> Plan:
-    """Return one plan of all; where two steps of one name differ, the later gets another name."""
-    steps: dict[str, Step] = {}
-    variants: list[VariantPlan] = []
-    for plan in plans:
-        names: dict[str, str] = {}
-        for step in plan.steps:
-            inputs = {name: _renamed(each, names) for name, each in step.inputs.items()}
-            number, name = 1, step.name
-            while steps.setdefault(name, dataclasses.replace(step, name=name, inputs=inputs)).inputs != inputs or (
-                steps[name].params != step.params
-            ):
-                number += 1
-                name = f"{step.name} ({number})"
-            names[step.name] = name
-        for variant in plan.variants:
-            fields = {field.name: getattr(variant, field.name) for field in dataclasses.fields(variant)}
-            kept = fields.pop("name")
-            variants.append(VariantPlan(name=kept, **{key: _renamed(each, names) for key, each in fields.items()}))
-    return Plan(steps=tuple(steps.values()), variants=tuple(variants))
-
-
 def _mentioned(variant: VariantPlan) -> Iterator[str]:
     for field in dataclasses.fields(variant):
         value = getattr(variant, field.name)
         for each in value.values() if isinstance(value, dict) else (value,):
             if isinstance(each, Ref | str) and field.name != "name":
                 yield each.step if isinstance(each, Ref) else each
-
-
-def _renamed(value: Any, names: Mapping[str, str]) -> Any:
-    if isinstance(value, Ref):
-        return dataclasses.replace(value, step=names.get(value.step, value.step))
-    if isinstance(value, dict):
-        return {key: _renamed(each, names) for key, each in value.items()}
-    return names.get(value, value) if isinstance(value, str) else value
 
 
 def _named(plan: Plan, name: str | None) -> Step | None:

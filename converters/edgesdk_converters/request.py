@@ -17,7 +17,8 @@ from edgesdk_converters.cache import default_cache_dir
 from edgesdk_converters.data import DataSet, check_overlap, check_values, file_sha256, open_data
 from edgesdk_converters.evaluate.catalogue import AGREEMENT, check_metric, default_metric, truth_kind
 from edgesdk_converters.inputs import as_npz
-from edgesdk_converters.plan import Plan, Wanted, build_plan
+from edgesdk_converters.joining import joined_plan
+from edgesdk_converters.plan import Plan, Wanted
 from edgesdk_converters.recipes import Format, find_recipes
 from edgesdk_converters.routes import TENSORFLOW_TOOLS, direct_formats
 from edgesdk_converters.sources import Source, SourceFormat, open_source
@@ -136,7 +137,7 @@ def prepare(request: Request) -> Prepared:
         doctor=request.doctor,
         fail_on_fallback=request.fail_on_fallback,
     )
-    plan = build_plan(wanted)
+    plan = joined_plan(wanted)
     if any(step.tools == TENSORFLOW_TOOLS for step in plan.steps):
         check_tensorflow()
     hashes = {name: file_sha256(opened.path) for name, opened in data.items()}
