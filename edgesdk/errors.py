@@ -207,7 +207,7 @@ CODES: dict[str, CodeInfo] = {
             ),
             "latency-budget": (
                 "Calls take longer than the policy's latency budget, or than `max_slowdown` times the good release's.",
-                "Use a smaller model or a faster target, or allow it: `edge fleet deploy --trial-max-slowdown`.",
+                "Use a smaller model or another runtime, or deploy with `--trial-slow-ms` or `--trial-max-slowdown`.",
             ),
             "memory-budget": ("The release exceeds its memory budget.", "Use a smaller model."),
             "memory-growth": (

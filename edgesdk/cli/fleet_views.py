@@ -23,6 +23,7 @@ COLOURS = {
     "rolled_back": "red",
     "refused": "yellow",
 }
+HALTED = "halted"
 MINUTE, HOUR, DAY = 60, 3600, 86400
 _SHOWN = 30  # devices of a rollout, and statements of a device, that are listed one by one
 _NAMED = 8  # devices that are named for one reason
@@ -56,7 +57,7 @@ def devices_table(devices: list[dict[str, Any]]) -> None:
                 _plain(model) or "-",
                 _coloured(said.get("state", "-")),
                 _plain(said.get("good_release") or "-"),
-                asked.get("release") or "-",
+                _asked(asked),
                 f"{age(said['age_seconds'])} ago" if said else "-",
             )
             if said.get("reason"):
@@ -66,7 +67,27 @@ def devices_table(devices: list[dict[str, Any]]) -> None:
             notes += _reason([device["id"]], "", told)
         if device["ahead"]:
             notes.append(f"{device['id']} is ahead of this hub: it obeys a later document (was the hub restored?)")
-    _print(table, notes)
+    _print(table, [*notes, *_halted(devices)])
+
+
+def _asked(asked: dict[str, Any]) -> str:
+    """Return the release that a device's document names, in brackets if the rollout that asked was halted."""
+    release = asked.get("release") or "-"
+    return f"({release})" if asked.get("rollout") == HALTED else release
+
+
+def _halted(devices: list[dict[str, Any]]) -> list[str]:
+    """Say whose document is of a rollout that was halted, a line for each rollout."""
+    who: dict[tuple[str, str, str], list[str]] = {}
+    for device in devices:
+        for model, asked in device["desired"].items():
+            if asked.get("rollout") == HALTED:
+                who.setdefault((asked["deployment"], model, asked["release"]), []).append(device["id"])
+    return [
+        f"({release}): rollout {rollout} of {_plain(model)} {release} was halted; it is still in the document of"
+        f" {_names(found)}, which the next deployment or rollback replaces"
+        for (rollout, model, release), found in who.items()
+    ]
 
 
 def device_view(device: dict[str, Any]) -> None:
@@ -140,9 +161,14 @@ def _standing(wave: dict[str, Any], device: dict[str, Any]) -> str:
 
 def _reason(devices: list[str], model: str, reason: dict[str, Any]) -> list[str]:
     """Say what is wrong with these devices, in their words, and what to do."""
-    who = ", ".join(devices[:_NAMED]) + (f" and {len(devices) - _NAMED} more" if len(devices) > _NAMED else "")
-    lines = [f"{who}{' ' + _plain(model) if model else ''}: {_plain(reason['message'])} \\[{_plain(reason['code'])}]"]
+    who = f"{_names(devices)}{' ' + _plain(model) if model else ''}"
+    lines = [f"{who}: {_plain(reason['message'])} \\[{_plain(reason['code'])}]"]
     return [*lines, f"  do:  {_plain(reason['hint'])}"] if reason.get("hint") else lines
+
+
+def _names(devices: list[str]) -> str:
+    more = f" and {len(devices) - _NAMED} more" if len(devices) > _NAMED else ""
+    return ", ".join(devices[:_NAMED]) + more
 
 
 def audit_table(entries: list[dict[str, Any]]) -> None:

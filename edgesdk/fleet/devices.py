@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -20,7 +21,7 @@ from edgesdk.fleet.access import add_enrolment_token, use_enrolment_token
 from edgesdk.fleet.desired import clear, read_desired
 from edgesdk.fleet.registry import Registry
 from edgesdk.fleet.releases import RepositoryView
-from edgesdk.fleet.tables import CapabilitiesRow, DesiredRow, Device, Latest, ProblemRow, StatementRow
+from edgesdk.fleet.tables import CapabilitiesRow, DesiredRow, Device, Latest, ProblemRow, RolloutRow, StatementRow
 from edgesdk.protocol.messages import Statement
 from edgesdk.trust.ca import Authority
 from edgesdk.trust.enrolment import EnrolRequest, EnrolResponse, Token, check_request
@@ -152,12 +153,13 @@ def describe_all(registry: Registry) -> list[dict[str, Any]]:
         able = {row.device: row for row in session.scalars(select(CapabilitiesRow))}
         wrong = {row.device: row for row in session.scalars(select(ProblemRow))}
         query = select(StatementRow).join(Latest, Latest.statement == StatementRow.id)
+        ends = _rollout_states(session)
         said: dict[str, list[StatementRow]] = {}
         for statement in session.scalars(query):
             said.setdefault(statement.device, []).append(statement)
     now = registry.now()
     return [
-        _describe(row, asked.get(row.id), able.get(row.id), wrong.get(row.id), said.get(row.id, []), now)
+        _describe(row, asked.get(row.id), able.get(row.id), wrong.get(row.id), said.get(row.id, []), ends, now)
         for row in rows
     ]
 
@@ -177,7 +179,8 @@ def describe(registry: Registry, device_id: str) -> dict[str, Any]:
         newest = select(StatementRow).where(StatementRow.device == device_id)
         latest = session.scalars(newest.join(Latest, Latest.statement == StatementRow.id)).all()
         history = session.scalars(newest.order_by(StatementRow.id.desc()).limit(MAX_HISTORY)).all()
-    found = _describe(row, desired, able, wrong, latest, registry.now())
+        ends = _rollout_states(session)
+    found = _describe(row, desired, able, wrong, latest, ends, registry.now())
     found["history"] = [_said(statement, row, registry.now()) for statement in history]
     return found
 
@@ -209,9 +212,11 @@ def _describe(  # noqa: PLR0917 - one row of each table
     able: CapabilitiesRow | None,
     wrong: ProblemRow | None,
     said: Any,
+    ends: Mapping[str, str],
     now: int,
 ) -> dict[str, Any]:
     asked = read_desired(desired) if desired else None
+    models = asked.models if asked else {}
     return {
         "id": row.id,
         "name": row.name,
@@ -228,13 +233,22 @@ def _describe(  # noqa: PLR0917 - one row of each table
         "problem": json.loads(wrong.document) if wrong else None,
         "problem_at": wrong.at if wrong else None,
         "models": {statement.model: _said(statement, row, now) for statement in said},
-        "desired": msgspec.to_builtins(asked.models) if asked else {},
+        # A document outlives its rollout: whether that goes on, was done, or was halted is said beside it.
+        "desired": {
+            name: {**msgspec.to_builtins(model), "rollout": ends.get(model.deployment, "")}
+            for name, model in models.items()
+        },
         "serial": asked.serial if asked else 0,
         "published": desired is not None and desired.published_serial == desired.serial,
         "reported_serial": row.reported_serial,
         # It obeys a later document than this database knows: the database is a backup, see docs/operators.md.
         "ahead": row.reported_serial > (asked.serial if asked else 0),
     }
+
+
+def _rollout_states(session: Session) -> dict[str, str]:
+    """Return how each rollout stands, by id."""
+    return {row.id: row.state for row in session.execute(select(RolloutRow.id, RolloutRow.state))}
 
 
 def _said(row: StatementRow, device: Device, now: int) -> dict[str, Any]:

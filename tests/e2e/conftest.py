@@ -65,6 +65,14 @@ def site(make_site: Callable[[], Site]) -> Site:
     return make_site()
 
 
+@pytest.fixture
+def protected(site: Site) -> Site:
+    """A site whose hub speaks TLS only."""
+    said = site.start_hub("--tls", "--public-host", "127.0.0.1")
+    assert (said["url"][:8], said["broker"][:8], said["broker_kind"]) == ("https://", "mqtts://", "mosquitto")
+    return site
+
+
 @pytest.fixture(scope="module")
 def lab(template: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A site that the tests of a module share, with its hub on the dev broker."""

@@ -16,14 +16,6 @@ from edgesdk.trust.enrolment import parse_token
 pytestmark = [pytest.mark.slow, pytest.mark.mosquitto, pytest.mark.timeout(600)]
 
 
-@pytest.fixture
-def protected(site):
-    """A site whose hub speaks TLS only."""
-    said = site.start_hub("--tls", "--public-host", "127.0.0.1")
-    assert (said["url"][:8], said["broker"][:8], said["broker_kind"]) == ("https://", "mqtts://", "mosquitto")
-    return site
-
-
 def test_fleet_over_tls(protected):
     """Enrolment trusts the token's authority, MQTT the certificate; a rollout commits; a revoked one is not heard."""
     device = protected.device()

@@ -57,6 +57,10 @@ MAX_FILE_BYTES = 64 << 20
 MAX_TIMED = 200
 TIMING_SHARE = 0.1
 """Part of the policy's time for testing that each of the repeated measurements may take."""
+SLOWER = (
+    "Use a smaller model; or another runtime on the device (`runtime` in agent.toml), as some take longer with int8"
+    " than with float; or allow it: `edge fleet deploy --trial-max-slowdown`."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +298,7 @@ def _cost_error(
             "latency-budget",
             f"calls take {slowdown.ratio:.2f} times as long as the good release's, expected at most"
             f" {slowdown.factor:g} times ({slowdown.slower} of {slowdown.pairs} pairs, p={slowdown.p_value:.2g})",
-            hint="Use a smaller model, or allow it: `max_slowdown` in the trial policy.",
+            hint=SLOWER,
         )
     return None
 

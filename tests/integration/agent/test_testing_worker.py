@@ -137,6 +137,16 @@ def test_too_slow_is_refused(make_bundle: Make, unpack: Unpack) -> None:
     assert code(judge(unpack(make_bundle()), slow_ms=1e-6)) == "latency-budget"
 
 
+def test_slower_than_the_good_release_is_refused_with_its_cures(make_bundle: Make, unpack: Unpack) -> None:
+    """Beyond `max_slowdown` it is refused, and the hint names the option that allows it."""
+    newcomer, incumbent = unpack(make_bundle("2.0.0")), unpack(make_bundle())
+    judgement = judge(newcomer, incumbent=incumbent, max_slowdown=1e-6)
+    assert code(judgement) == "latency-budget"
+    assert judgement.reason is not None
+    assert "--trial-max-slowdown" in judgement.reason.hint
+    assert "another runtime" in judgement.reason.hint
+
+
 def test_a_new_major_that_takes_other_inputs_is_not_judged_by_the_old(make_bundle: Make, unpack: Unpack) -> None:
     """Where the incumbent's examples cannot be fed to a new major, the judge is weak and says so; a minor may not."""
     incumbent = unpack(make_bundle())

@@ -27,6 +27,8 @@ def test_waves_open_on_commits_and_bad_release_halts(start_hub, enrol, broker):
     assert [desired.models["digits"].release for desired in devices[1].desired] == ["1.0.0"]
     said = hub.device(devices[0])["models"]["digits"]
     assert (said["state"], said["good_release"], said["reason"]["code"]) == ("rolled_back", "1.0.0", "trial-evidence")
+    asked = [hub.device(device)["desired"]["digits"] for device in devices]
+    assert [(each["release"], each["rollout"]) for each in asked] == [("2.0.0", "halted"), ("1.0.0", "done")]
     assert said["age_seconds"] >= 0
 
 
