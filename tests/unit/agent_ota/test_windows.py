@@ -43,6 +43,21 @@ def test_open_or_closed(window: str, moment: str, *, expected: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("window", "forward", "back"),
+    [
+        ("Sat 22:00-06:00 Europe/Berlin", 7 * 60, 9 * 60),  # over the change: an hour shorter, or longer
+        ("Sun 02:00-03:00 Europe/Berlin", 0, 2 * 60),  # never shown, or shown twice
+        ("Sun 01:30-02:30 Europe/Berlin", 30, 90),
+    ],
+)
+def test_nights_on_which_clocks_change(window: str, forward: int, back: int) -> None:
+    """On 29 March and 25 October 2026 a window is open for as many minutes as the wall shows its times."""
+    found = parse_window(window)
+    for evening, minutes in (("2026-03-28T12:00", forward), ("2026-10-24T12:00", back)):
+        assert sum(found.is_open(at(evening) + timedelta(minutes=minute)) for minute in range(24 * 60)) == minutes
+
+
+@pytest.mark.parametrize(
     ("window", "moment", "opening"),
     [
         (BERLIN, "2026-11-23T12:00", "2026-11-23T21:00"),
