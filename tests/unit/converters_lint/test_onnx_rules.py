@@ -52,8 +52,13 @@ def test_tensorrt_refuses_a_quantized_bias(lint_onnx: Lint):
 @pytest.mark.parametrize(
     ("node", "rule"),
     [
-        (("Resize", ["x", "", "k"], ["y"], {"mode": "cubic"}), "resize"),
+        (("Resize", ["x", "", "k"], ["y"], {"mode": "linear", "antialias": 1}), "resize"),
+        (("Resize", ["x", "", "k"], ["y"], {"mode": "cubic"}), None),
         (("Resize", ["x", "", "k"], ["y"], {"mode": "linear"}), None),
+        (("Cast", ["x"], ["y"], {"to": 12}), "cast"),
+        (("Cast", ["x"], ["y"], {"to": 6}), None),
+        (("ScatterND", ["x", "p", "u"], ["y"], {"reduction": "add"}), "scatter"),
+        (("ScatterND", ["x", "p", "u"], ["y"], {}), None),
         (("MaxPool", ["x"], ["y", "i"], {"kernel_shape": [2, 2]}), "pool-indices"),
         (("MaxPool", ["x"], ["y"], {"kernel_shape": [2, 2], "dilations": [2, 2]}), "pool-dilation"),
         (("MaxPool", ["x"], ["y"], {"kernel_shape": [2, 2]}), None),
@@ -63,11 +68,25 @@ def test_tensorrt_refuses_a_quantized_bias(lint_onnx: Lint):
 )
 def test_tensorrt_operators(lint_onnx: Lint, node, rule):
     """Operators and options that its parser has not are refused, others pass."""
-    constants = {"k": np.asarray([1, 1, 2, 2], np.float32), "n": np.asarray([4000], np.int64)}
+    constants = {
+        "k": np.asarray([1, 1, 2, 2], np.float32),
+        "n": np.asarray([4000], np.int64),
+        "p": np.zeros((1, 1), np.int64),
+        "u": np.ones((1, 4, 8, 8), np.float32),
+    }
     used = {name: value for name, value in constants.items() if name in node[1]}
-    report = lint_onnx(JETSON, [node], X, used)
+    report = lint_onnx(JETSON, [node], X, used, opset=18)
     assert _rules(report) == ({rule} if rule else set())
     assert report.refused == bool(rule)
+
+
+def test_tensorrt_pools_pictures(lint_onnx: Lint):
+    """Without a dimension beside batch and channels the parser pools and normalises nothing; LpPool takes no series."""
+    rows, series = {"x": ("float32", [2, 4])}, {"x": ("float32", [1, 4, 8])}
+    pools = [("GlobalMaxPool", ["x"], ["y"], {})], [("LpPool", ["x"], ["y"], {"kernel_shape": [2]})]
+    assert _rules(lint_onnx(JETSON, pools[0], rows)) == {"spatial"}
+    assert _rules(lint_onnx(JETSON, pools[0], series)) == set()
+    assert _rules(lint_onnx(JETSON, pools[1], series)) == {"lp-pool"}
 
 
 def test_open_dimensions_cost_on_a_gpu_fall_back_on_htp_and_are_refused_by_rknn(lint_onnx: Lint):

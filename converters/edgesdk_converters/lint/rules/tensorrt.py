@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from edgesdk_converters.lint.graph import Graph, Node
 from edgesdk_converters.lint.rules.onnx_common import QDQ, attribute, constant_input, dtypes, open_dimension, stored
 from edgesdk_converters.lint.rules.rule import Effect, GraphRule, Rule, RuleSet, words
 
 QUANTIZED = ("int8", "int4", "float8e4m3fn", "float4e2m1")
-RESIZE_MODES = ("nearest", "linear")
+RESIZE_MODES = ("nearest", "linear", "cubic")
 RESIZE_GRIDS = ("half_pixel", "pytorch_half_pixel", "tf_half_pixel_for_nn", "asymmetric", "align_corners")
 MAX_TOP_K = 3840
 PER_AXIS_OPSET = 13
+_UNCAST = {4: "uint16", 5: "int16", 8: "string", 12: "uint32", 13: "uint64", 19: "float8e5m2", 21: "uint4"}
+"""By number in ONNX; uint8 is taken where it leaves the model."""
 _SYMMETRIC = "Use the recipe int8-tensorrt: symmetric int8, no quantized bias."
 
 
@@ -49,7 +51,7 @@ def _dilated_pool(node: Node) -> str | None:
 def _top_k(node: Node) -> str | None:
     count = node.input(1)
     if count is None or count.values is None:
-        return "K is computed"
+        return None  # K may be a shape that is computed
     most = int(count.values.reshape(-1)[0])
     return f"K is {most}" if most > MAX_TOP_K else None
 
@@ -60,6 +62,25 @@ def _resize(node: Node) -> str | None:
     if mode not in RESIZE_MODES or grid not in RESIZE_GRIDS:
         return f"mode {mode}, {grid}"
     return "antialias is set" if node.attributes.get("antialias") else None
+
+
+def _cast(node: Node) -> str | None:
+    to = _UNCAST.get(int(node.attributes.get("to", 0)))
+    return f"to {to}" if to is not None else None
+
+
+def _integers(node: Node) -> str | None:
+    given = node.input(0)
+    return f"{given.name} is {given.dtype}" if given is not None and given.dtype.startswith("int") else None
+
+
+def _rank_below(least: int) -> Callable[[Node], str | None]:
+    def check(node: Node) -> str | None:
+        given = node.input(0)
+        rank = len(given.shape) if given is not None and given.shape is not None else least
+        return f"{rank} dimensions" if rank < least else None
+
+    return check
 
 
 def _per_axis(graph: Graph) -> Iterator[tuple[Node | None, str]]:
@@ -127,17 +148,49 @@ RULES: tuple[Rule, ...] = (
         "Use a larger window, or strides.",
     ),
     _rule(
+        "cast",
+        "no cast to unsigned integers, int16 or strings",
+        _cast,
+        words("Cast"),
+        _PARSER,
+        "Cast to int32 or float32.",
+    ),
+    _rule("prelu", "values are float", _integers, words("PRelu"), _PARSER, "Cast to float before."),
+    _rule(
+        "spatial",
+        "there is a dimension beside batch and channels",
+        _rank_below(3),
+        words("GlobalAveragePool GlobalMaxPool GlobalLpPool InstanceNormalization LRN"),
+        _PARSER,
+        "Unsqueeze before and squeeze after.",
+    ),
+    _rule(
+        "lp-pool",
+        "pictures or volumes, no series",
+        _rank_below(4),
+        words("LpPool"),
+        _PARSER,
+        "Unsqueeze before and squeeze after.",
+    ),
+    _rule(
+        "scatter",
+        "nothing is reduced",
+        attribute("reduction", "none", default="none"),
+        words("ScatterND"),
+        _PARSER,
+        "Use ScatterElements, or add what was gathered.",
+    ),
+    _rule(
         "resize",
-        "nearest or linear, on a usual grid, without antialias",
+        "nearest, linear or cubic, on a usual grid, without antialias",
         _resize,
         words("Resize"),
         _PARSER,
-        "Use mode linear (cubic has no kernel).",
+        "Use mode linear with half_pixel, without antialias.",
     ),
-    _rule("top-k", f"K is a constant of at most {MAX_TOP_K}", _top_k, words("TopK"), _PARSER, "Fix K at export."),
+    _rule("top-k", f"K is at most {MAX_TOP_K}", _top_k, words("TopK"), _PARSER, "Use a smaller K."),
     _rule("reduce-axes", "axes are constants", constant_input(1, "the axes"), _REDUCE, _PARSER, "Fix the axes."),
     _rule("cumsum-axis", "the axis is constant", constant_input(1, "the axis"), words("CumSum"), _PARSER, "Fix it."),
-    _rule("one-hot", "the depth is constant", constant_input(1, "the depth"), words("OneHot"), _PARSER, "Fix it."),
     _rule(
         "recurrent-layout",
         "layout is 0",
@@ -202,5 +255,5 @@ TENSORRT = RuleSet(
             effect="slow",
         ),
     ),
-    source="onnx-tensorrt's operator table for TensorRT 10; the QDQ rules were seen with TensorRT-RTX's parser",
+    source="onnx-tensorrt's operator table for TensorRT 10, corrected by TensorRT-RTX's parser on generated graphs",
 )
