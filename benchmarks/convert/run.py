@@ -34,15 +34,17 @@ from convert.limits import CAPS, RowTimeoutError, capped, limited
 from convert.peers import Peer
 from convert.zoo import Case
 from edgesdk.bundle.archive import open_bundle
-from edgesdk.errors import EdgeError, TargetError
+from edgesdk.errors import EdgeError
 
 HERE = f"linux-{platform.machine()}-cpu"
 RECIPE = {"jetson-orin-gpu": "int8-tensorrt", "qualcomm-htp": "int8-qnn"}
 """Where it is not ``int8``."""
 MAX_DROP = 0.01
 """What our gate is given: one point."""
-REFUSALS = frozenset({"accuracy-gate", "accuracy-thin", "repair-exhausted", "artifact-unloadable", "tool-did-nothing"})
-"""Beside every error of a target: what we say of a model, not what went wrong in us."""
+FAILURES = frozenset({"conversion-timeout", "tool-timeout", "environment-failed", "file-missing"})
+"""Of all typed errors those that say nothing of the model and the target."""
+UNTYPED = "without an answer", "Error: "
+"""In the words of a child that died or raised what it should not: its error is a failure of ours."""
 SLOW_S, ROW_S = 20.0, 1200.0
 TOOLS = ("onnxruntime", "litert-quantizer", "ai-edge-litert")
 OURS, FLOAT, MADE = "edgesdk", "float", "made.json"
@@ -156,7 +158,8 @@ class _Place:
         reference = self._guarded(lambda: self._float(model))
         if reference.artifact is None:
             for tool in tools:
-                self._add(tool, {**reference.row, "status": "no float model"})
+                nothing = {"status": "no float model", "words": "there is no float model of this format"}
+                self._add(tool, reference.row if tool == OURS else nothing)
             return
         source, runnable = (model if model.suffix[1:] == self._format else reference.artifact), {}
         answers = measured.outputs(reference.artifact, self._folder, self._answers)
@@ -182,8 +185,7 @@ class _Place:
             with limited(self._bench.row_s):
                 return make()
         except EdgeError as error:
-            refused = isinstance(error, TargetError) or error.code in REFUSALS
-            row = {"status": "refused" if refused else "failed", "code": error.code}
+            row = {"status": "refused" if _says_why(error) else "failed", "code": error.code}
             return Made(artifact=None, row={**row, "words": str(error), "cure": error.hint})
         except RowTimeoutError as error:
             return Made(artifact=None, row={"status": "failed", "code": "row-timeout", "words": str(error)})
@@ -309,6 +311,13 @@ def circumstances() -> dict[str, Any]:
         "commit": done.stdout.strip() or "unknown",
         "versions": {name: version(name) for name in TOOLS},
     }
+
+
+def _says_why(error: EdgeError) -> bool:
+    """Say whether an error is an answer about the model and the target, not a failure of ours or a tool's."""
+    if error.code == "conversion-failed":
+        return not any(words in error.message for words in UNTYPED)
+    return error.code not in FAILURES
 
 
 def _repair() -> dict[str, bool]:

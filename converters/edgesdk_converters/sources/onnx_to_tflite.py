@@ -25,6 +25,7 @@ from edgesdk_converters.routes import ONNX2TF
 from edgesdk_converters.sources.agreement import check_agreement, probes
 
 TIMEOUT_S = 900.0
+CURE = "onnx2tf cannot rewrite this graph: give the .keras, SavedModel or .tflite that it was exported from."
 SCRIPT = Path(__file__).parent / "tools" / "onnx2tf_tool.py"
 
 
@@ -57,7 +58,10 @@ def convert(call: Call) -> dict[str, Any]:
     }
     (work / "request.json").write_text(json.dumps(request))
     made = work / "onnx2tf" / "model.tflite"
-    run_tool(ensure(ONNX2TF), [str(SCRIPT), "request.json"], cwd=work, timeout_s=TIMEOUT_S, expect=[made])
+    try:
+        run_tool(ensure(ONNX2TF), [str(SCRIPT), "request.json"], cwd=work, timeout_s=TIMEOUT_S, expect=[made])
+    except ReleaseError as error:
+        raise ReleaseError(error.code, error.message, hint=CURE) from error
     path = call.out / "model.tflite"
     path.write_bytes(made.read_bytes())
     difference = check_agreement(source, path, contract, what="the TFLite file that onnx2tf made")
@@ -68,7 +72,9 @@ def _check_sizes(entry: Any) -> None:
     if not all(size.dim_value for size in entry.type.tensor_type.shape.dim):
         message = f"{entry.name!r} has open sizes, which TFLite cannot have"
         raise ReleaseError(
-            "conversion-failed", message, hint="Fix the sizes in the contract, or export with fixed ones."
+            "conversion-failed",
+            message,
+            hint="Fix the sizes in the contract, or export with fixed ones (an If may hide them).",
         )
 
 

@@ -87,7 +87,10 @@ def test_what_a_target_does_not_take_is_refused_with_the_cure(guarded):
     ("error", "status", "code"),
     [
         (ReleaseError("tool-did-nothing", "nothing went to the NPU"), "refused", "tool-did-nothing"),
-        (ReleaseError("tool-crashed", "it died of SIGSEGV"), "failed", "tool-crashed"),
+        (ReleaseError("tool-crashed", "the builder failed: no kernel"), "refused", "tool-crashed"),
+        (ReleaseError("tool-timeout", "no end"), "failed", "tool-timeout"),
+        (ReleaseError("conversion-failed", "'y' has open sizes"), "refused", "conversion-failed"),
+        (ReleaseError("conversion-failed", "a:b: ValueError: x"), "failed", "conversion-failed"),
         (KeyError("rknn"), "failed", "exception"),
         (None, "failed", "row-timeout"),
     ],
