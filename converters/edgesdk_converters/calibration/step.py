@@ -64,7 +64,7 @@ def _model(call: Call, contract: Contract) -> Iterator[Model | None]:
             return
 
         def scores(rows: Rows) -> Scores:
-            values = np.clip(rows, *(spec.range or (None, None))).astype(spec.dtype)
+            values = np.clip(rows, *(spec.range or (-np.inf, np.inf))).astype(spec.dtype)
             return np.stack([session.run({spec.name: as_call(row, spec)})[output].reshape(-1) for row in values])
 
         yield scores

@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.contract import Contract, DType
+from edgesdk.errors import ReleaseError
 from edgesdk.runtime.backend import known_dtype
 from edgesdk_converters.data import DataSet, feeds, open_data
 from edgesdk_converters.isolation import Call, Progress
 from edgesdk_converters.passes.flatbuffer import parse
 from edgesdk_converters.passes.ranges import Values, gather
+from edgesdk_converters.passes.tflite_unread import unread
 from edgesdk_converters.recipes import Recipe
 
 TFLITE_TOOLS = ("ai-edge-litert", "numpy")
@@ -34,8 +36,28 @@ Run = Callable[[Feed], Tensors]
 
 
 def observe_tflite(call: Call) -> dict[str, Any]:
-    """Child action: write `VALUES` for the float TFLite file ``source`` on ``calibration``."""
-    return _observe(call, *open_tflite(call.inputs["source"].read_bytes()))
+    """Child action: write `VALUES` for the float TFLite file ``source`` on ``calibration``.
+
+    Raises:
+        ReleaseError: ``conversion-failed`` for a graph that computes in a loop: its values cannot be seen from outside.
+    """
+    content = call.inputs["source"].read_bytes()
+    _check_loops(parse(content))
+    return _observe(call, *open_tflite(content))
+
+
+def _check_loops(model: Any) -> None:
+    from ai_edge_litert import schema_py_generated as schema  # noqa: PLC0415 - only in the child
+
+    loops = {schema.BuiltinOperator.WHILE: "WHILE", schema.BuiltinOperator.IF: "IF"}
+    kinds = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
+    for operator in model.subgraphs[0].operators:
+        kind = loops.get(kinds[operator.opcodeIndex])
+        if kind is not None:
+            name = model.subgraphs[0].tensors[operator.outputs[0]].name.decode()
+            message = f"{name} computes in a {kind}, and what is inside cannot be calibrated for full int8 or int16x8"
+            hint = "Build Keras LSTM, GRU and RNN layers with unroll=True; or take recipe int8-dynamic or float16."
+            raise ReleaseError("conversion-failed", message, hint=hint)
 
 
 def observe_onnx(call: Call) -> dict[str, Any]:
@@ -87,7 +109,8 @@ def open_tflite(content: bytes) -> tuple[Run, dict[str, DType]]:
     interpreter.allocate_tensors()
     details = {str(detail["name"]): detail for detail in interpreter.get_input_details()}
     graph = parse(content).subgraphs[0]
-    written = [index for operator in graph.operators for index in operator.outputs]
+    # What nobody reads has no memory: a part of a split that an unrolled LSTM does not need.
+    written = [index for operator in graph.operators for index in operator.outputs if index not in unread(graph)]
     indices = {graph.tensors[index].name.decode(): int(index) for index in [*graph.inputs, *written]}
 
     def run(feed: Feed) -> Tensors:

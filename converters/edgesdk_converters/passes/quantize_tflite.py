@@ -20,6 +20,7 @@ from edgesdk_converters.passes.flatbuffer import parse
 from edgesdk_converters.passes.observe import read_values
 from edgesdk_converters.passes.ranges import Values, choose
 from edgesdk_converters.passes.tflite_io import with_uint8
+from edgesdk_converters.passes.tflite_unread import with_unread
 from edgesdk_converters.passes.tflite_widen import with_detours
 from edgesdk_converters.recipes import Recipe, TfliteDynamic, TfliteFloat16, TfliteStatic, names_layer
 
@@ -47,6 +48,7 @@ def quantize(call: Call) -> dict[str, Any]:
     result = tool.quantize(statistics or None, enable_progress_bar=False, enable_progress_report=False)
     made = bytes(result.quantized_model)
     _check_changed(content, made)
+    made = with_unread(made)
     if recipe.wide_layers:
         made = with_detours(made)
     if isinstance(recipe.tflite, TfliteStatic) and recipe.tflite.inputs_outputs == "uint8":
