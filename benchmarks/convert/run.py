@@ -30,7 +30,7 @@ from edgesdk_converters.steps import Step
 
 from convert import measured, onchip, peers, zoo
 from convert.figures import Compared, compare, median_ratio
-from convert.limits import CAPS, RowTimeoutError, capped, limited
+from convert.limits import RowTimeoutError, capped, limited, most_samples
 from convert.peers import Peer
 from convert.zoo import Case
 from edgesdk.bundle.archive import open_bundle
@@ -149,7 +149,7 @@ class _Place:
         self._target, self._format = target, artifact_format
         self._backend = onchip.backend_of(target)
         self._scratch = bench.cache / "work" / case.name / artifact_format
-        most = CAPS.get(target)
+        most = most_samples(case.name, target)
         self._folder = capped(folder, most, bench.cache / "work" / case.name / f"of-{most}")
         self._answers = self._scratch / f"answers-{self._folder.name}"
 

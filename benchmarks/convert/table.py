@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from convert.limits import CAPS
+from convert.limits import most_samples
 from convert.peers import PEERS
 from convert.zoo import Case
 
@@ -142,8 +142,9 @@ def summary(rows: Sequence[Row]) -> list[str]:
 def _judges(rows: Sequence[Row]) -> list[str]:
     """Say who answered for the artifacts, and to how many samples at most where a simulator is slow."""
     told = sorted({row["judged"] for row in rows if row.get("judged")})
-    cap = CAPS.get(rows[0]["target"]) if rows else None
-    fewer = f"; at most {cap:,} evaluation samples, drawn once" if cap else ""
+    caps = {cap for row in rows if (cap := most_samples(row["case"], row["target"]))}
+    most = " or ".join(f"{cap:,}" for cap in sorted(caps, reverse=True))
+    fewer = f"; at most {most} evaluation samples of a case, drawn once" if caps else ""
     return [f"Judged by {', '.join(told)}{fewer}."] if told else []
 
 

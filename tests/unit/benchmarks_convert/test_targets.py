@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from convert import onchip, table
-from convert.limits import CAPS, RowTimeoutError, capped, limited
+from convert.limits import CAPS, RowTimeoutError, capped, limited, most_samples
 from convert.run import Bench, Made, Results, _Place
 from convert.zoo import Case
 
@@ -118,7 +118,9 @@ def test_a_target_says_who_answered_and_to_how_many():
     """Where a simulator is slow, the page states the limit."""
     row = {"case": "c", "target": "rk3588", "format": "onnx", "tool": "edgesdk", "status": "refused"}
     [line, *_] = table.summary([{**row, "judged": "a simulator"}])
-    assert line == f"Judged by a simulator; at most {CAPS['rk3588']:,} evaluation samples, drawn once."
+    assert line == f"Judged by a simulator; at most {CAPS['rk3588']:,} evaluation samples of a case, drawn once."
+    assert most_samples("ocr-angle", "rk3588") == CAPS["rk3588"] // 2
+    assert most_samples("ocr-angle", "ethos-u55-128") is None
 
 
 def test_a_jetson_is_asked_with_its_parser():

@@ -107,6 +107,27 @@ def test_htp_wants_unsigned_activations_and_five_dimensions(lint_onnx: Lint):
     assert _rules(lint_onnx(HTP, [("Hardmax", ["x"], ["y"], {})], X)) == {"supported-op"}
 
 
+@pytest.mark.parametrize(
+    ("node", "shape", "rule", "refused"),
+    [
+        (("Sin", ["x"], ["y"], {}), [1, 2, 2, 2, 2], "rank-four", False),
+        (("Sin", ["x"], ["y"], {}), [1, 2, 2, 2], None, False),
+        (("Relu", ["x"], ["y"], {}), [1, 2, 2, 2, 2], None, False),
+        (("Erf", ["x"], ["y"], {}), [1, 4], "supported-op", False),
+        (("Selu", ["x"], ["y"], {}), [1, 4], "compiles", True),
+        (("MaxPool", ["x"], ["y"], {"kernel_shape": [2, 2], "dilations": [2, 2]}), [1, 2, 8, 8], "pool", False),
+        (("Einsum", ["x", "x"], ["y"], {"equation": "ab,cb->ac"}), [4, 4], None, False),
+        (("Einsum", ["x", "x"], ["y"], {"equation": "ab,ab->ab"}), [4, 4], "einsum", False),
+        (("Einsum", ["x"], ["y"], {"equation": "ab->ba"}), [4, 4], "einsum", False),
+    ],
+)
+def test_htp_operators_as_its_compiler_takes_them(lint_onnx: Lint, node, shape, rule, refused):
+    """What the HTP back end was seen to leave to the CPU, or to fail at, is found; what it takes is not."""
+    report = lint_onnx(HTP, [node], {"x": ("float32", shape)})
+    assert _rules(report) == ({rule} if rule else set())
+    assert report.refused == refused
+
+
 def test_rockchip_reads_opset_12_to_19_and_batch_one(lint_onnx: Lint):
     """Operator sets outside the toolkit's range are refused; a softmax over a batch, and Erf, fall back."""
     relu = [("Relu", ["x"], ["y"], {})], X

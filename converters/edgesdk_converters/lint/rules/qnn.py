@@ -19,17 +19,22 @@ from edgesdk_converters.lint.rules.rule import GraphRule, Rule, RuleSet, words
 MAX_RANK = 5
 OPS = words(
     "Abs Add And ArgMax ArgMin Asin Atan AveragePool BatchNormalization Cast CastLike Ceil Clip Concat Constant Conv",
-    "ConvTranspose Cos CumSum DepthToSpace DequantizeLinear Div Einsum Elu Equal Erf Exp Expand Flatten Floor Gather",
+    "ConvTranspose Cos CumSum DepthToSpace DequantizeLinear Div Einsum Elu Equal Exp Expand Flatten Floor Gather",
     "GatherElements GatherND Gelu Gemm GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual GridSample GRU",
     "GroupNormalization HardSigmoid HardSwish Identity If InstanceNormalization Inverse IsNaN LRN LSTM",
     "LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax LpNormalization LpPool MatMul Max MaxPool MaxRoiPool",
-    "Mean Min Mod Mul Neg NonMaxSuppression NonZero Not Or OneHot PRelu Pad Pow QLinearConv QLinearMatMul",
-    "QuantizeLinear RandomNormalLike RandomUniformLike Range Reciprocal ReduceL2 ReduceLogSumExp ReduceMax ReduceMean",
-    "ReduceMin ReduceProd ReduceSum Relu RMSNormalization Reshape Resize RoiAlign Round RotaryEmbedding STFT",
+    "Mean Min Mul Neg NonMaxSuppression NonZero Not Or PRelu Pad Pow QLinearConv QLinearMatMul",
+    "QuantizeLinear RandomNormalLike RandomUniformLike Range Reciprocal ReduceL2 ReduceMax ReduceMean",
+    "ReduceMin ReduceSum Relu RMSNormalization Reshape Resize RoiAlign Round RotaryEmbedding STFT",
     "ScatterElements ScatterND Selu Shape Sigmoid Sign Sin Slice Softmax Softplus SpaceToDepth Split Sqrt Squeeze Sub",
     "Sum Swish Tan Tanh ThresholdedRelu Tile TopK Transpose Unsqueeze Upsample Where Xor FusedMatMul QuickGelu",
     "MatMulNBits SimplifiedLayerNormalization",
 )
+OF_FOUR = words(
+    "And ArgMax ArgMin Asin Atan Ceil Cos Elu Floor GlobalMaxPool InstanceNormalization Log LogSoftmax LpNormalization",
+    "LpPool MaxPool Neg Or ReduceL2 Round ScatterElements Sign Sin Softplus Sqrt Tanh Xor",
+)
+"""They take four dimensions at most; what is not named takes five."""
 _RECIPE = "Use the recipe int8-qnn: uint8 or uint16 activations."
 
 
@@ -53,6 +58,27 @@ def _float(graph: Graph) -> Iterator[tuple[Node | None, str]]:
 
 def _nms(node: Node) -> str | None:
     return next((found for at in (2, 3, 4) if (found := constant_input(at, f"input {at}")(node)) is not None), None)
+
+
+def _pool(node: Node) -> str | None:
+    dilations = node.attributes.get("dilations") or [1]
+    if set(dilations) != {1}:
+        return f"dilations {dilations}"
+    return "the indices are used" if len(node.outputs) > 1 else None
+
+
+def _product(node: Node) -> str | None:
+    """Say what an Einsum is where it is no matrix product of two operands of one rank."""
+    equation = str(node.attributes.get("equation", "")).replace(" ", "")
+    given, _, made = equation.partition("->")
+    left, _, right = given.partition(",")
+    summed = set(left) & set(right) - set(made)
+    plain = "." not in equation and "," not in right and len(left) == len(right) == len(made)
+    return None if plain and len(summed) == 1 else equation
+
+
+def _stops(node: Node) -> str | None:
+    return f"{node.op} stops it"
 
 
 def _rule(name: str, limit: str, check: object, ops: str, why: str, rewrite: str) -> Rule:  # noqa: PLR0917 - a row
@@ -86,9 +112,31 @@ RULES: tuple[Rule, ...] = (
         _CPU,
         "Merge dimensions before the operator.",
     ),
+    _rule(
+        "rank-four",
+        "at most 4 dimensions",
+        rank_above(4),
+        " ".join(sorted(OF_FOUR)),
+        _CPU,
+        "Merge dimensions before the operator.",
+    ),
+    _rule("pool", "no dilation, and the indices are not used", _pool, "MaxPool", _CPU, "Use strides."),
+    _rule("einsum", "a product of matrices", _product, "Einsum", _CPU, "Write it with MatMul, Mul and ReduceSum."),
+    _rule("first", "of equals the first", attribute("select_last_index", 0, default=0), "ArgMax ArgMin", _CPU, _FIX),
+    _rule("cumsum", "it is inclusive", attribute("exclusive", 0, default=0), "CumSum", _CPU, _FIX),
+    _rule("cumsum-forward", "it runs forward", attribute("reverse", 0, default=0), "CumSum", _CPU, _FIX),
     _rule("dtype", "values are at most 32 bits wide", dtypes("float64", "string"), "", _CPU, "Cast to float32."),
     _rule("gather", "indices are not negative", _negative_index, "Gather", _CPU, "Write indices from the front."),
     _rule("lp", "p is 2", attribute("p", 2, default=2), "LpNormalization", _CPU, "Use p=2."),
+    Rule(
+        name="compiles",
+        limit="the HTP's compiler takes it",
+        check=_stops,
+        ops=words("ScatterND Selu ThresholdedRelu"),
+        why="onnxruntime-qnn hands it over, and building the graph fails: nothing of the model is compiled.",
+        rewrite="Use Elu or Relu; for ScatterND, ScatterElements.",
+        effect="refused",
+    ),
     _rule("range", "start, limit and step are constants", constant_input(1, "the limit"), "Range", _CPU, _FIX),
     _rule("one-hot", "the depth is constant", constant_input(1, "the depth"), "OneHot", _CPU, _FIX),
     _rule("nms", "counts and thresholds are constants", _nms, "NonMaxSuppression", _CPU, _FIX),
@@ -100,6 +148,11 @@ QNN = RuleSet(
     ops=OPS,
     rules=RULES,
     rewrites={
+        "Erf": "Use Gelu as one operator (export with opset 20), or the form with Tanh.",
+        "Mod": "Use Sub, Mul and Floor.",
+        "ReduceProd": "Use ReduceSum of logarithms, or leave it to the application.",
+        "OneHot": "Use Equal with a constant range.",
+        "ReduceLogSumExp": "Write it as Exp, ReduceSum and Log.",
         "Loop": "Unroll it at export.",
         "Scan": "Unroll it at export.",
         "ConvInteger": f"Quantize statically. {_RECIPE}",
@@ -118,5 +171,5 @@ QNN = RuleSet(
             effect="slow",
         ),
     ),
-    source="the operator table of onnxruntime-qnn 2.7; facts seen with its x86 HTP back end",
+    source="the operator table of onnxruntime-qnn 2.7, corrected by its x86 HTP back end on quantized graphs",
 )
