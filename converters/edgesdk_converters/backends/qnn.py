@@ -14,6 +14,7 @@ import msgspec
 
 from edgesdk.errors import ReleaseError
 from edgesdk_converters.backends import BACKENDS
+from edgesdk_converters.backends.explain import explained
 from edgesdk_converters.backends.placement import Fallback, Placement
 from edgesdk_converters.backends.remote import Served, compile_with, measure_with
 from edgesdk_converters.isolation import Call
@@ -25,6 +26,7 @@ MARKERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 EP = "QNNExecutionProvider"
 
 
+@explained
 def compile_model(call: Call) -> dict[str, Any]:
     """Child action: compile input ``artifact`` (QDQ ONNX) into ``model_ctx.onnx``, context binary and all.
 

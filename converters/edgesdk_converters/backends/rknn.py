@@ -17,6 +17,7 @@ from edgesdk.contract import Contract
 from edgesdk.errors import ReleaseError
 from edgesdk.runtime import describe_artifact
 from edgesdk_converters.backends import BACKENDS
+from edgesdk_converters.backends.explain import explained
 from edgesdk_converters.backends.placement import Fallback, Placement
 from edgesdk_converters.backends.remote import Served, compile_with, measure_with
 from edgesdk_converters.data import feeds, open_data
@@ -34,6 +35,7 @@ _ENDS = frozenset({"InputOperator", "OutputOperator"})
 _MEMORY = re.compile(r"Total (Internal|Weight) Memory Size: ([\d.]+)KB")
 
 
+@explained
 def compile_model(call: Call) -> dict[str, Any]:
     """Child action: build input ``artifact`` (float ONNX), quantized with ``calibration``, into ``model.rknn``.
 

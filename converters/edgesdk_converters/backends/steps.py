@@ -59,6 +59,7 @@ def compile_step(job: Job, artifact: Path | Ref, data: Mapping[str, Path], contr
     backend, target, recipe = job
     params = {**_params(backend, target, recipe, contract), "target": target.name}
     params["memory"] = msgspec.to_builtins(target.memory)
+    params["profile"] = msgspec.to_builtins(target)
     return Step(
         name=f"compile {recipe.name} for {target.name}",
         action=backend.compile,

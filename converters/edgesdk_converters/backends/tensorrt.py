@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from edgesdk_converters.backends import BACKENDS
+from edgesdk_converters.backends.explain import explained
 from edgesdk_converters.backends.placement import Fallback, Placement
 from edgesdk_converters.backends.remote import compile_with
 from edgesdk_converters.isolation import Call
@@ -21,6 +22,7 @@ from edgesdk_converters.lint.graph import Graph
 from edgesdk_converters.lint.read import read_graph
 
 
+@explained
 def compile_model(call: Call) -> dict[str, Any]:
     """Child action: ask the parser about input ``artifact``, which becomes ``model.onnx`` as it is.
 

@@ -19,6 +19,7 @@ import msgspec
 
 from edgesdk.errors import ReleaseError, TargetError
 from edgesdk_converters.backends import BACKENDS
+from edgesdk_converters.backends.explain import explained
 from edgesdk_converters.backends.placement import Fallback, Placement
 from edgesdk_converters.environments import ToolRun, ensure, run_tool
 from edgesdk_converters.isolation import Call
@@ -41,6 +42,7 @@ _FIGURES = {
 _MEMORIES = ("sram", "dram", "on_chip_flash", "off_chip_flash")
 
 
+@explained
 def compile_model(call: Call) -> dict[str, Any]:
     """Child action: compile input ``artifact`` with the options of the target into ``model_vela.tflite``.
 

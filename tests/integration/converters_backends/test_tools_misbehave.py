@@ -6,6 +6,7 @@ import importlib
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -45,7 +46,9 @@ def compile_with(name: str, call, model: Path, timeout_s: float = 60.0):
     """Compile as a step would."""
     np.savez(model.with_name("calibration.npz"), x=np.eye(4, dtype=np.float32))
     module = importlib.import_module(f"edgesdk_converters.backends.{name}")
-    params = {"options": BACKENDS[name].params(load_profile(TARGETS[name])), "contract": CONTRACT}
+    profile = load_profile(TARGETS[name])
+    params = {"options": BACKENDS[name].params(profile), "contract": CONTRACT}
+    params["profile"] = msgspec.to_builtins(profile)
     inputs = {"artifact": model, "calibration": model.with_name("calibration.npz")}
     return module.compile_model(call(inputs, timeout_s=timeout_s, precision="int8", ranges="minmax", **params))
 
@@ -66,6 +69,25 @@ def test_each_way_to_fail_is_a_typed_error(stand_in, call, model, name, deed, co
     with pytest.raises(ReleaseError, match=words) as caught:
         compile_with(name, call, model, timeout_s=1 if deed == "hang" else 60)
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("name", "op", "cure"),
+    [
+        ("qnn", "Selu", "Selu act: Selu stops it (must: the HTP's compiler takes it). Use Elu"),
+        ("rknn", "Erf", "Erf act: Erf is none (must: an operator of Rockchip NPU). Use a Gelu"),
+        ("tensorrt", "Det", "Det act: Det is none (must: an operator of TensorRT). Leave it"),
+    ],
+)
+def test_a_failure_names_what_the_tool_stumbles_over(stand_in, call, model, name, op, cure):  # noqa: PLR0917 - fixtures
+    """The tool says that it failed; the cure says which operator it was likely for, and what to do."""
+    changed = onnx.load(model)
+    changed.graph.node[0].op_type = op
+    onnx.save(changed, model)
+    stand_in(BACKENDS[name].environment, "fail", says="tool: I begin")
+    with pytest.raises(ReleaseError, match="tool: I begin") as caught:
+        compile_with(name, call, model)
+    assert cure in caught.value.hint
 
 
 @pytest.mark.parametrize(
