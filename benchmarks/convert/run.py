@@ -39,8 +39,6 @@ from edgesdk.errors import EdgeError
 HERE = f"linux-{platform.machine()}-cpu"
 RECIPE = {"jetson-orin-gpu": "int8-tensorrt", "qualcomm-htp": "int8-qnn"}
 """Where it is not ``int8``."""
-MAX_DROP = 0.01
-"""What our gate is given: one point."""
 FAILURES = frozenset({"conversion-timeout", "tool-timeout", "environment-failed", "file-missing"})
 """Of all typed errors those that say nothing of the model and the target."""
 UNTYPED = "without an answer", "Error: "
@@ -207,7 +205,7 @@ class _Place:
     def _make(self, tool: str, model: Path, source: Path) -> Made:
         if tool == OURS:
             recipe, target = RECIPE.get(self._target, "int8"), onchip.profile_of(self._target)
-            return self._ours(model, recipe, target, self._folder, max_drop=MAX_DROP, **_repair())
+            return self._ours(model, recipe, target, self._folder, max_drop=self._case.max_drop, **_repair())
         peer = next(peer for peer in peers.PEERS if peer.name == tool)
         out = self._scratch / tool
         if not (out / MADE).exists():  # defaults know no target, so what was made for another one will do

@@ -64,6 +64,7 @@ class Case:
         figure: What is compared.
         make: Writes the case's files.
         formats: Of the artifacts that its models give.
+        max_drop: What our gate allows: a point, or a part of the outputs' variance that is worth about a point.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Case:
     figure: Figure
     make: Callable[[Store], None]
     formats: tuple[str, ...] = ("onnx", "tflite")
+    max_drop: float = 0.01
 
     @property
     def labelled(self) -> bool:

@@ -19,8 +19,8 @@ from edgesdk_converters.backends.steps import compile_step, fitting_recipes, mea
 from edgesdk_converters.calibration import step as calibration
 from edgesdk_converters.evaluate.checks import OUTPUTS, further_steps, gate_params, judge_step
 from edgesdk_converters.isolation import Call
-from edgesdk_converters.passes import observe, quantize_onnx, quantize_tflite, shrink_onnx
-from edgesdk_converters.recipes import Format, OnnxFloat32, OnnxStatic, Recipe
+from edgesdk_converters.passes import observe, quantize_onnx, quantize_tflite, shrink_onnx, weights_onnx
+from edgesdk_converters.recipes import Format, OnnxFloat32, OnnxStatic, OnnxWeights, Recipe
 from edgesdk_converters.routes import Ceiling, Route, find_route
 from edgesdk_converters.sources import Source, SourceFormat
 from edgesdk_converters.steps import Ref, Step
@@ -45,6 +45,7 @@ PASSES: dict[tuple[Format, str], tuple[Action, tuple[str, ...]]] = {
     ("tflite", "static"): (quantize_tflite.quantize, quantize_tflite.TOOLS),
     ("onnx", "float16"): (shrink_onnx.to_float16, shrink_onnx.TOOLS),
     ("onnx", "dynamic"): (shrink_onnx.to_dynamic, shrink_onnx.TOOLS),
+    ("onnx", "weights"): (weights_onnx.quantize, weights_onnx.TOOLS),
     ("onnx", "static"): (quantize_onnx.quantize, quantize_onnx.TOOLS),
 }
 """What makes an artifact from a float file, by format and kind of the recipe's options."""
@@ -283,7 +284,7 @@ class _Builder:
     def _artifact(self, artifact_format: Format, recipe: Recipe, float_file: Ref) -> Ref:
         if not recipe.quantizes(artifact_format):
             return float_file
-        if artifact_format == "onnx" and recipe.calibrates("onnx"):
+        if artifact_format == "onnx" and isinstance(recipe.onnx, OnnxStatic | OnnxWeights):
             float_file = self._folded(float_file)
         inputs: dict[str, Path | Ref] = {"source": float_file}
         if recipe.calibrates(artifact_format):

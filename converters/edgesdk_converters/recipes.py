@@ -21,6 +21,7 @@ Format = Literal["tflite", "onnx"]
 Precision = Literal["float32", "float16", "int8", "int8-dynamic", "int16x8"]
 Granularity = Literal["CHANNELWISE", "TENSORWISE"]
 Ranges = Literal["minmax", "percentile", "mse"]
+Operators = Literal["all", "core"]
 
 
 class _Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -111,6 +112,8 @@ class OnnxStatic(_Options, frozen=True, kw_only=True, tag="static"):
         quantized_bias: Whether biases become int32, which TensorRT refuses.
         qualcomm: Whether the rules of Qualcomm's HTP hold: every operator is quantized, no MatMul per channel, fixed
             ranges for 16-bit Sigmoid and Tanh, and no range narrower than 0.0001.
+        operators: ``all`` that onnxruntime can; or the ``core``: convolutions and matrix products, which is where int8
+            is faster, and what only moves or clips their values. The arithmetic between them stays in float.
     """
 
     activations: Literal["int8", "uint8", "int16", "uint16"] = "int8"
@@ -120,6 +123,7 @@ class OnnxStatic(_Options, frozen=True, kw_only=True, tag="static"):
     symmetric_activations: bool = False
     quantized_bias: bool = True
     qualcomm: bool = False
+    operators: Operators = "all"
 
     @property
     def precision(self) -> Precision:
@@ -127,8 +131,17 @@ class OnnxStatic(_Options, frozen=True, kw_only=True, tag="static"):
         return "int8" if self.activations in {"int8", "uint8"} else "int16x8"
 
 
+class OnnxWeights(_Options, frozen=True, kw_only=True, tag="weights"):
+    """Weights in int8, one scale per output channel; everything is computed in float.
+
+    onnxruntime has no 16-bit kernels for a CPU, so this is as fast there as 16-bit activations, and nearer to float.
+    """
+
+    precision: ClassVar[Precision] = "int8-dynamic"
+
+
 TfliteOptions = TfliteFloat32 | TfliteFloat16 | TfliteDynamic | TfliteStatic
-OnnxOptions = OnnxFloat32 | OnnxFloat16 | OnnxDynamic | OnnxStatic
+OnnxOptions = OnnxFloat32 | OnnxFloat16 | OnnxDynamic | OnnxStatic | OnnxWeights
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$(?!\n)", max_length=40)]
 
 
@@ -214,15 +227,20 @@ RECIPES: dict[str, Recipe] = {
         ),
         Recipe(
             name="int8",
-            summary="full int8 TFLite; QDQ int8 ONNX with 7-bit weights, safe on every CPU",
+            summary="full int8 TFLite; QDQ int8 ONNX (convolutions, matrix products; 7-bit weights, safe on every CPU)",
             tflite=TfliteStatic(),
-            onnx=OnnxStatic(),
+            onnx=OnnxStatic(operators="core"),
         ),
         Recipe(
             name="int8-dynamic",
             summary="int8 weights, activations quantized on the fly: needs no calibration",
             tflite=TfliteDynamic(),
             onnx=OnnxDynamic(),
+        ),
+        Recipe(
+            name="int8-weights",
+            summary="ONNX with int8 weights, computed in float: small and near float, not faster; needs no calibration",
+            onnx=OnnxWeights(),
         ),
         Recipe(
             name="int8-uint8-io",

@@ -17,7 +17,7 @@ from edgesdk.errors import ReleaseError
 from edgesdk_converters.isolation import Call
 from edgesdk_converters.passes.observe import read_values
 from edgesdk_converters.passes.ranges import choose
-from edgesdk_converters.recipes import OnnxDynamic, OnnxStatic, Recipe, names_layer
+from edgesdk_converters.recipes import OnnxDynamic, OnnxStatic, OnnxWeights, Recipe, names_layer
 from edgesdk_converters.sources.onnx import check_opset, drop_unused_domains, opset_of, pin_ir
 
 if TYPE_CHECKING:
@@ -30,6 +30,13 @@ DYNAMIC_OPSET = 11
 PER_CHANNEL_OPSET = 13
 WIDE_OPSET = 21
 
+CORE = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+"""Operators whose int8 kernels are what makes an artifact fast."""
+MOVERS = frozenset(
+    {"Relu", "Clip", "MaxPool", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Split"}
+)
+"""Operators that only clip or move values: between two of the core they cost no accuracy, and float would cost time."""
+
 Ranges = dict[str, tuple[float, float]]
 Overrides = dict[str, list[dict[str, Any]]]
 
@@ -37,24 +44,34 @@ Overrides = dict[str, list[dict[str, Any]]]
 def quantize(call: Call) -> dict[str, Any]:
     """Child action: write ``model.onnx`` from inputs ``source`` and ``values``; answer the ranges by tensor."""
     import onnx  # noqa: PLC0415 - only in the child
-    from onnxruntime.quantization import quantize_static  # noqa: PLC0415
 
     recipe = msgspec.convert(call.params["recipe"], Recipe)
-    options = recipe.onnx
-    assert isinstance(options, OnnxStatic)
     source = call.inputs["source"]
-    model = onnx.load(source)
-    ranges = _ranges(recipe, options, call.inputs["values"], model)
-    cache = call.out.parent / "ranges.json"
-    _write_cache(ranges, cache)
-    path = call.out / "model.onnx"
-    quantize_static(source, path, **_settings(recipe, options, model), calibration_cache_path=cache)
-    made = onnx.load(path)
-    quantized = sum(node.op_type == "QuantizeLinear" for node in made.graph.node)
-    if not quantized:
+    ranges = ranges_of(recipe, call.inputs["values"], onnx.load(source))
+    made = quantized(source, recipe, ranges, call.out.parent)
+    count = sum(node.op_type == "QuantizeLinear" for node in made.graph.node)
+    if not count:
         raise ReleaseError("conversion-failed", "onnxruntime quantized nothing: no operator of the model is supported")
     finish(made, call)
-    return {"quantize_nodes": quantized, "nodes": len(made.graph.node), "ranges": ranges}
+    return {"quantize_nodes": count, "nodes": len(made.graph.node), "ranges": ranges}
+
+
+def quantized(source: Path, recipe: Recipe, ranges: Ranges, scratch: Path) -> onnx.ModelProto:
+    """Return a float file quantized by a recipe with static options.
+
+    Args:
+        source: The file.
+        recipe: With static options for ONNX.
+        ranges: Of every tensor.
+        scratch: A folder for files that are no result.
+    """
+    import onnx  # noqa: PLC0415 - only in the child
+    from onnxruntime.quantization import quantize_static  # noqa: PLC0415
+
+    cache, path = scratch / "ranges.json", scratch / "quantized.onnx"
+    _write_cache(ranges, cache)
+    quantize_static(source, path, **_settings(recipe, onnx.load(source)), calibration_cache_path=cache)
+    return onnx.load(path)
 
 
 def finish(model: onnx.ModelProto, call: Call) -> None:
@@ -86,6 +103,8 @@ def min_opset(recipe: Recipe) -> int:
     if isinstance(recipe.onnx, OnnxStatic):
         wide = recipe.precision == "int16x8" or recipe.wide_layers
         return WIDE_OPSET if wide else PER_CHANNEL_OPSET
+    if isinstance(recipe.onnx, OnnxWeights):
+        return PER_CHANNEL_OPSET
     return DYNAMIC_OPSET if isinstance(recipe.onnx, OnnxDynamic) else 0
 
 
@@ -101,7 +120,9 @@ def excluded(model: onnx.ModelProto, patterns: tuple[str, ...], what: str) -> li
     return [node.name for node in model.graph.node if names_layer(patterns, node.name, *node.output)]
 
 
-def _ranges(recipe: Recipe, options: OnnxStatic, values: Path, model: onnx.ModelProto) -> Ranges:
+def ranges_of(recipe: Recipe, values: Path, model: onnx.ModelProto) -> Ranges:
+    """Return the range of every tensor by the recipe's rule, from what `observe` wrote."""
+    options = _static(recipe)
     bits = BITS[options.activations]
     wide = set(_written(model, excluded(model, recipe.wide_layers, "wide_layers")))
     return {
@@ -133,10 +154,16 @@ def _write_cache(ranges: Ranges, path: Path) -> None:
     save_tensors_data(TensorsData(CalibrationMethod.MinMax, spans), path)
 
 
-def _settings(recipe: Recipe, options: OnnxStatic, model: onnx.ModelProto) -> dict[str, Any]:
+def _static(recipe: Recipe) -> OnnxStatic:
+    assert isinstance(recipe.onnx, OnnxStatic)
+    return recipe.onnx
+
+
+def _settings(recipe: Recipe, model: onnx.ModelProto) -> dict[str, Any]:
     from onnxruntime.quantization import QuantFormat, QuantType  # noqa: PLC0415 - only in the child
     from onnxruntime.quantization.execution_providers.qnn import get_qnn_qdq_config  # noqa: PLC0415
 
+    options = _static(recipe)
     kinds = {"int8": "QInt8", "uint8": "QUInt8", "int16": "QInt16", "uint16": "QUInt16"}
     activation, weight = QuantType[kinds[options.activations]], QuantType[kinds[options.weights]]
     left = excluded(model, recipe.float_layers, "float_layers")
@@ -149,6 +176,8 @@ def _settings(recipe: Recipe, options: OnnxStatic, model: onnx.ModelProto) -> di
         "reduce_range": options.reduce_range,
         "nodes_to_exclude": left,
     }
+    if options.operators == "core":
+        settings["op_types_to_quantize"] = sorted(CORE | MOVERS)
     extra = {"ActivationSymmetric": options.symmetric_activations, "QuantizeBias": options.quantized_bias}
     if not options.qualcomm:
         return {**settings, "extra_options": {**extra, "TensorQuantOverrides": overrides}}

@@ -1,0 +1,143 @@
+"""What each layer costs when it alone is quantized: the noise that reaches the outputs, on calibration data.
+
+Noise of small errors adds up: the sum over the layers of what each costs alone is near the cost of all together
+(within a factor of two on the models of the benchmark). So the fewest layers that must stay in float for a wanted
+signal-to-noise ratio are found without trying combinations: the dearest first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesdk.contract import Contract
+from edgesdk_converters.data import feeds, open_data
+from edgesdk_converters.evaluate.differences import Differences
+from edgesdk_converters.isolation import Call
+from edgesdk_converters.passes.observe import onnx_dtype
+from edgesdk_converters.passes.quantize_onnx import CORE, Ranges, excluded, quantized, ranges_of
+from edgesdk_converters.passes.weights_onnx import store_weights
+from edgesdk_converters.recipes import OnnxStatic, Recipe, names_layer
+from edgesdk_converters.steps import Ref, Step
+
+if TYPE_CHECKING:
+    import onnx
+
+SAMPLES = 16
+TOOLS = ("onnxruntime", "onnx", "numpy")
+
+
+class Alone(msgspec.Struct, frozen=True, kw_only=True):
+    """One layer.
+
+    Attributes:
+        name: The node's.
+        noise: Power of the noise at the output that suffers most, as a part of that of its signal.
+    """
+
+    name: str
+    noise: float
+
+
+def alone_step(word: str, recipe: Recipe, inputs: Mapping[str, Path | Ref], contract: dict[str, Any]) -> Step:
+    """Return the step that asks every layer of the core.
+
+    Args:
+        word: For the name.
+        recipe: With static options or options for weights, for ONNX.
+        inputs: ``source``, a float file; ``samples``; ``values`` of `observe` for static options.
+        contract: The contract as plain data.
+    """
+    params = {"recipe": msgspec.to_builtins(recipe), "contract": contract}
+    action = "edgesdk_converters.evaluate.alone:rank"
+    name = f"quantize each layer of {word} alone"
+    return Step(name=name, action=action, inputs=inputs, params=params, tools=TOOLS, optional=True)
+
+
+def rank(call: Call) -> dict[str, Any]:
+    """Child action: quantize the layers of ``source`` one by one; answer ``{"layers": [Alone], "samples": n}``."""
+    import onnx  # noqa: PLC0415 - only in the child
+
+    recipe = msgspec.convert(call.params["recipe"], Recipe)
+    source = call.inputs["source"]
+    model = onnx.load(source)
+    ranges = ranges_of(recipe, call.inputs["values"], model) if isinstance(recipe.onnx, OnnxStatic) else {}
+    names = [node.name for node in model.graph.node if node.op_type in CORE and node.name and not _asked(recipe, node)]
+    rows = list(_rows(call, model))
+    expected = _answers(model, rows)
+    found = []
+    for done, name in enumerate(names):
+        call.progress(done, len(names))
+        others = (*recipe.float_layers, *(other for other in names if other != name))
+        made = _only(call, recipe, others, ranges)
+        found.append(Alone(name=name, noise=_noise(expected, _answers(made, rows))))
+    return {"layers": msgspec.to_builtins(found), "samples": len(rows)}
+
+
+def fewest(layers: Sequence[Alone], wanted_db: float) -> tuple[str, ...]:
+    """Return the fewest layers that must stay in float for a signal-to-noise ratio at the outputs, dearest first.
+
+    Args:
+        layers: What each costs alone.
+        wanted_db: The ratio in dB.
+    """
+    dearest = sorted(layers, key=lambda each: (-each.noise, each.name))
+    most = float(10 ** (-wanted_db / 10))
+    left = [sum(each.noise for each in dearest[count:]) for count in range(len(dearest) + 1)]
+    count = next(count for count, noise in enumerate(left) if noise <= most)
+    return tuple(each.name for each in dearest[:count])
+
+
+def _only(call: Call, recipe: Recipe, others: tuple[str, ...], ranges: Ranges) -> onnx.ModelProto:
+    import onnx  # noqa: PLC0415 - only in the child
+
+    if isinstance(recipe.onnx, OnnxStatic):
+        left = msgspec.structs.replace(recipe, float_layers=others)
+        return quantized(call.inputs["source"], left, ranges, call.out.parent)
+    model = onnx.load(call.inputs["source"])
+    store_weights(model, set(excluded(model, others, "float_layers")))
+    return model
+
+
+def _asked(recipe: Recipe, node: onnx.NodeProto) -> bool:
+    return names_layer(recipe.float_layers, node.name, *node.output)
+
+
+def _rows(call: Call, model: onnx.ModelProto) -> Iterator[dict[str, NDArray[Any]]]:
+    contract = msgspec.convert(call.params["contract"], Contract)
+    data = open_data(call.inputs["samples"], contract, labelled=False)
+    wanted = set(np.unique(np.linspace(0, data.count - 1, SAMPLES).astype(np.int64)).tolist())
+    session = _session(model)
+    dtypes = {node.name: onnx_dtype(node.type, node.name) for node in session.get_inputs()}
+    return (row for place, row in enumerate(feeds(data, dtypes)) if place in wanted)
+
+
+def _answers(model: onnx.ModelProto, rows: Sequence[dict[str, NDArray[Any]]]) -> list[list[NDArray[Any]]]:
+    session = _session(model)
+    return [session.run(None, row) for row in rows]
+
+
+def _session(model: onnx.ModelProto) -> Any:
+    import onnxruntime  # noqa: PLC0415 - only in the child
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads, settings.log_severity_level = 1, 4
+    settings.add_session_config_entry("session.x64quantprecision", "1")  # what saturates is found elsewhere
+    return onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+
+
+def _noise(expected: list[list[NDArray[Any]]], found: list[list[NDArray[Any]]]) -> float:
+    worst = 0.0
+    for place in range(len(expected[0])):
+        sums = Differences()
+        for before, after in zip(expected, found, strict=True):
+            if before[place].dtype.kind == "f":
+                sums.add(before[place], after[place])
+        figures = sums.figures()
+        worst = max(worst, figures.noise if figures is not None else 0.0)
+    return worst
