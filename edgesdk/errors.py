@@ -209,7 +209,10 @@ CODES: dict[str, CodeInfo] = {
                 "Calls take longer than the policy's latency budget, or than `max_slowdown` times the good release's.",
                 "Use a smaller model or another runtime, or deploy with `--trial-slow-ms` or `--trial-max-slowdown`.",
             ),
-            "memory-budget": ("The release exceeds its memory budget.", "Use a smaller model."),
+            "memory-budget": (
+                "Testing the release takes more memory than it may.",
+                "Use a smaller model, or raise `testing_memory_bytes` in the trial policy.",
+            ),
             "memory-growth": (
                 "Each call leaves memory behind: the release grows until the device has none left.",
                 "Bound what the model keeps between calls, such as a state that is appended to.",
@@ -225,6 +228,10 @@ CODES: dict[str, CodeInfo] = {
             "latency-gate": (
                 "The converted artifact is not as fast, compared with its float source, as --min-speedup asks.",
                 "Use another recipe or format, or ask for less; the report has the times.",
+            ),
+            "source-wrong": (
+                "The float model itself only guesses on the evaluation data, or its labels are in another order.",
+                "Correct normalisation, layout, colours or labels in the contract; the message names what helps.",
             ),
             "accuracy-gate": (
                 "The converted artifact is worse than its source by more than the margin.",
@@ -325,7 +332,10 @@ CODES: dict[str, CodeInfo] = {
                 "Publish a fixed release, or allow it with retry_quarantined.",
             ),
             "testing-crashed": ("The model crashed its runtime while it was tested.", "Fix the model or the target."),
-            "testing-timeout": ("Testing took longer than its limit.", "Use a smaller model or a smaller golden set."),
+            "testing-timeout": (
+                "Testing took longer than its limit.",
+                "Use a smaller model or a smaller golden set, or raise `testing_seconds` in the trial policy.",
+            ),
             "worker-failed": ("A child process of the agent failed.", "See the agent's log; it is tried again."),
             "download-budget": (
                 "The bytes that this device may download in a day are used up.",

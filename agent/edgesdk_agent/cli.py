@@ -121,7 +121,7 @@ def why(
     import msgspec  # noqa: PLC0415 - with the command
 
     from edgesdk_agent.paths import Paths  # noqa: PLC0415
-    from edgesdk_agent.report import ask_hub, read_facts  # noqa: PLC0415
+    from edgesdk_agent.report import ask_hub, nothing_known, read_facts  # noqa: PLC0415
     from edgesdk_agent.why import explain  # noqa: PLC0415
 
     paths = Paths(Path(_settings(config, root).root))
@@ -129,9 +129,8 @@ def why(
     if not facts or not facts[0].online:
         facts = ask_hub(paths, facts)
     found = [explain(each) for each in facts]
-    nothing = "No model was deployed here yet.\nNext: Deploy a release with `edge fleet deploy`."
     text = "\n\n".join(f"{each.text}\nNext: {each.next or 'nothing.'}" for each in found)
-    _print({"models": msgspec.to_builtins(found)}, text or nothing, as_json)
+    _print({"models": msgspec.to_builtins(found)}, text or nothing_known(paths), as_json)
 
 
 @app.command("import")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -21,12 +22,13 @@ from edgesdk_agent.config import AgentConfig
 from edgesdk_agent.device import capabilities, conditions, limits
 from edgesdk_agent.enrol import give_to_owner
 from edgesdk_agent.identity import Identity, load_identity, trusted_root
-from edgesdk_agent.lock import only_agent
+from edgesdk_agent.lock import only_agent, tenure
 from edgesdk_agent.ota.backoff import Backoff
 from edgesdk_agent.ota.download import Downloader, adopt, discard, imported
 from edgesdk_agent.ota.preflight import check
 from edgesdk_agent.ota.updater import Updater
 from edgesdk_agent.paths import Paths
+from edgesdk_agent.status_file import read_status, write_status
 from edgesdk_agent.store.disk import Reserve, check_room
 from edgesdk_agent.store.records import Accepted
 from edgesdk_agent.store.state import StateDb
@@ -187,6 +189,7 @@ class _Import:
             if status is None or status.state not in BEFORE_TESTING:
                 break
             updater.step()
+        self._tell(updater)
         reason = status.reason if status else None
         return _imported(
             found,
@@ -194,6 +197,23 @@ class _Import:
             state=status.state if status else "",
             reason=f"{reason.message} [{reason.code}]" if reason else "",
         )
+
+    def _tell(self, updater: Updater) -> None:
+        """Leave what the agent would say now, for `edge-agent status` and `why` before it runs again."""
+        accepted = self._state.accepted()
+        said = read_status(self._paths.status, tenure=None) | {
+            "device": self._identity.device,
+            "fleet": self._identity.fleet,
+            "online": False,
+            "serial": accepted.serial if accepted else 0,
+            "time_floor": self._time.floor,
+            "clock": self._time.state,
+            "models": msgspec.to_builtins(updater.snapshot()),
+            "quarantine": msgspec.to_builtins(self._state.quarantined()),
+            "intake": {},
+        }
+        with suppress(OSError):  # it is only for looking at
+            write_status(self._paths.status, said, tenure=tenure(self._paths.lock))
 
 
 def _imported(found: VerifiedImport, *, deployed: bool, state: str = "", reason: str = "") -> Imported:

@@ -16,7 +16,7 @@ from edgesdk_agent.paths import Paths
 from edgesdk_agent.status_file import read_status as read_agent
 from edgesdk_agent.store.records import Quarantined
 from edgesdk_agent.telemetry.probes import Probes
-from edgesdk_agent.why import Facts
+from edgesdk_agent.why import Facts, next_without_models
 
 SHORT = 12
 
@@ -63,6 +63,19 @@ def ask_hub(paths: Paths, facts: list[Facts]) -> list[Facts]:
     """Add what the hub says this device's enrolment is worth, if it can be asked; it is, when the broker is not."""
     worth = standing(load_identity(paths), paths)
     return [msgspec.structs.replace(each, standing=worth) for each in facts]
+
+
+def nothing_known(paths: Paths) -> str:
+    """Return what `edge-agent why` says where no model is known, for people.
+
+    Raises:
+        DeploymentError: ``not-enrolled``.
+    """
+    found = read_status(paths)
+    online = bool(found["agent"].get("online")) and found["running"]
+    worth = "" if online else standing(load_identity(paths), paths)
+    do = next_without_models(running=found["running"], online=online, standing=worth)
+    return f"No model was deployed here yet.\nNext: {do}"
 
 
 def _facts(found: dict[str, Any], model: str, disk_free: int | None) -> Facts:

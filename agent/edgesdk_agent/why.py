@@ -26,6 +26,9 @@ PUT_OUT = {
 ENROL = "Ask the operator for a token (`edge fleet token`), then: edge-agent enroll TOKEN --force."
 START = "Start the agent: `systemctl start edge-agent`, or `edge-agent run`."
 AGAIN = "Ask again in a few seconds."
+DEPLOY = "Deploy a release with `edge fleet deploy`."
+SET_CLOCK = "Set this device's clock, or give it a time source: TLS judges certificates by it, and it is not proven."
+OF_THE_CLOCK = ("certificate is not yet valid", "certificate has expired")
 CONNECT = "Nothing, if the device is meant to be offline; else check its network and the broker's address."
 
 UNDER_WAY: dict[State, str] = {
@@ -127,6 +130,11 @@ def _asked(facts: Facts) -> str:
         return "No desired document that this device accepted names it."
     if status.release is None:
         return f"The fleet wants no release of it here (desired {status.serial})."
+    if status.serial < facts.serial:
+        return (
+            f"The fleet asked for release {status.release} (deployment {status.deployment}, desired {status.serial});"
+            f" its newest document ({facts.serial}) does not name {facts.model}, or is still to be taken up."
+        )
     return f"The fleet asks for release {status.release} (deployment {status.deployment}, desired {status.serial})."
 
 
@@ -225,8 +233,8 @@ def _because(reason: Reason | None) -> str:
 def _next(facts: Facts) -> str:
     """Return the one thing to do: what the device lacks first, then the reason's cure."""
     status = facts.status
-    if facts.standing in PUT_OUT or not facts.running:
-        return ENROL if facts.standing in PUT_OUT else START
+    if first := _lacks(facts):
+        return first
     if status is not None and status.paused and status.state != "committed":
         return "Resume deployments at the hub."
     if status is None or (status.state == "idle" and status.release is not None):
@@ -237,6 +245,26 @@ def _next(facts: Facts) -> str:
     if status.reason is not None and status.state not in {"committed", "trial"}:
         return status.reason.hint or _cure(status.reason.code)
     return _problem_cure(facts) or ("" if facts.online else CONNECT)
+
+
+def _lacks(facts: Facts) -> str:
+    """Return what must be done at the device itself before anything else can help; "" if nothing."""
+    if facts.standing in PUT_OUT:
+        return ENROL
+    if not facts.running:
+        return START
+    reason = facts.status.reason if facts.status else None
+    troubles = f"{facts.problem} {reason.message if reason else ''}"
+    return SET_CLOCK if facts.clock == "unproven" and any(words in troubles for words in OF_THE_CLOCK) else ""
+
+
+def next_without_models(*, running: bool, online: bool, standing: str) -> str:
+    """Return what to do next on a device on which no model is known; `standing` as in `Facts`."""
+    if standing in PUT_OUT:
+        return ENROL
+    if not running:
+        return START
+    return DEPLOY if online else CONNECT
 
 
 def _problem_cure(facts: Facts) -> str:

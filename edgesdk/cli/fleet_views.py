@@ -57,7 +57,7 @@ def devices_table(devices: list[dict[str, Any]]) -> None:
                 _plain(model) or "-",
                 _coloured(said.get("state", "-")),
                 _plain(said.get("good_release") or "-"),
-                _asked(asked),
+                _asked(asked, said),
                 f"{age(said['age_seconds'])} ago" if said else "-",
             )
             if said.get("reason"):
@@ -66,14 +66,20 @@ def devices_table(devices: list[dict[str, Any]]) -> None:
             told = {**problem, "message": f"does not act on what it was asked: {problem['message']}"}
             notes += _reason([device["id"]], "", told)
         if device["ahead"]:
-            notes.append(f"{device['id']} is ahead of this hub: it obeys a later document (was the hub restored?)")
+            why = "was it enrolled again, or the hub restored?"
+            notes.append(f"{device['id']} is ahead of this hub: it obeys a later document ({why})")
     _print(table, [*notes, *_halted(devices)])
 
 
-def _asked(asked: dict[str, Any]) -> str:
-    """Return the release that a device's document names, in brackets if the rollout that asked was halted."""
+def _asked(asked: dict[str, Any], said: dict[str, Any]) -> str:
+    """Return the release that a device's document names, in brackets if nothing comes of it any more."""
     release = asked.get("release") or "-"
-    return f"({release})" if asked.get("rollout") == HALTED else release
+    return f"({release})" if _is_dead(asked, said) else release
+
+
+def _is_dead(asked: dict[str, Any], said: dict[str, Any]) -> bool:
+    """Say whether a document is of a rollout that was halted before the device ran its release."""
+    return asked.get("rollout") == HALTED and asked["release"] != said.get("good_release")
 
 
 def _halted(devices: list[dict[str, Any]]) -> list[str]:
@@ -81,7 +87,7 @@ def _halted(devices: list[dict[str, Any]]) -> list[str]:
     who: dict[tuple[str, str, str], list[str]] = {}
     for device in devices:
         for model, asked in device["desired"].items():
-            if asked.get("rollout") == HALTED:
+            if _is_dead(asked, device["models"].get(model, {})):
                 who.setdefault((asked["deployment"], model, asked["release"]), []).append(device["id"])
     return [
         f"({release}): rollout {rollout} of {_plain(model)} {release} was halted; it is still in the document of"

@@ -170,7 +170,7 @@ def _outcome(worker: str, status: int | None, data: bytes, result: type[R], *, s
     testing = worker == "testing"
     if status is None or (testing and status == -signal.SIGXCPU):
         code = "testing-timeout" if testing else "worker-failed"
-        raise DeploymentError(code, f"the {worker} worker took longer than {seconds:.0f} s")
+        raise DeploymentError(code, f"the {worker} worker took longer than {seconds:g} s")
     if status < 0:
         name = signal.Signals(-status).name
         raise DeploymentError(

@@ -253,6 +253,9 @@ def test_the_commands_as_a_person_types_them(world: World, device: Paths) -> Non
     assert json.loads(made.stdout)["device"] == "dev-1"
     done = command("edgesdk_agent", "import", str(out), "--root", str(device.root), "--json")
     assert json.loads(done.stdout)["state"] in {"testing", "refused"}, done.stderr
+    explained = json.loads(command("edgesdk_agent", "why", "tiny", "--root", str(device.root), "--json").stdout)
+    assert "asks for release 1.0.0" in explained["models"][0]["text"]
+    assert "Start the agent" in explained["models"][0]["next"]
     again = command("edgesdk_agent", "import", str(wish), "--root", str(device.root), "--json")
     assert json.loads(again.stderr)["error"]["code"] == "bundle-not-a-bundle"
     wish.write_text(

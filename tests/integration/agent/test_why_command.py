@@ -43,8 +43,10 @@ def why(paths: Paths, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_device_without_models_says_so(paths: Paths) -> None:
-    """Nothing was deployed: that, and how to deploy, is the answer; a named model is explained all the same."""
-    assert "No model was deployed here yet" in why(paths).stdout
+    """Nothing was deployed: that, and what comes before it, is the answer; a named model is explained all the same."""
+    said = why(paths).stdout
+    assert "No model was deployed here yet" in said
+    assert "Start the agent" in said
     named = json.loads(why(paths, "digits", "--json").stdout)["models"][0]
     assert named["model"] == "digits"
     assert "serves no release" in named["text"]

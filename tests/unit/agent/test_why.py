@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from edgesdk_agent.ota.status import ModelStatus
 from edgesdk_agent.store.records import Quarantined
-from edgesdk_agent.why import Facts, explain
+from edgesdk_agent.why import Facts, explain, next_without_models
 
 from edgesdk.errors import CODES
 from edgesdk.generation import TrialPolicy
@@ -156,6 +156,23 @@ TABLE: list[tuple[str, Facts, list[str], str]] = [
         "edge-agent enroll TOKEN --force",
     ),
     ("clock", facts(clock="unproven", status=status("committed")), ["clock is not proven"], ""),
+    (
+        "a clock that TLS does not believe",
+        facts(
+            clock="unproven",
+            online=False,
+            problem="the repository: certificate verify failed: certificate is not yet valid [http-failed]",
+            status=status("failed", reason=reason("http-failed", permanent=False)),
+        ),
+        ["certificate is not yet valid"],
+        "Set this device's clock",
+    ),
+    (
+        "named no more",
+        facts(serial=18, status=status("trial", trial_evidence=EVIDENCE)),
+        ["asked for release 1.1.0", "newest document (18) does not name digits"],
+        "",
+    ),
     ("disk", facts(disk_free=5 << 20, status=status("committed")), ["Only 5 MiB of disk"], ""),
 ]
 
@@ -181,6 +198,20 @@ def test_every_reason_leads_to_a_cure(code: str) -> None:
     assert found.because == code
     assert f"[{code}]" in found.text
     assert found.next == CODES[code].cure
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        ({"running": False, "online": False, "standing": ""}, "Start the agent"),
+        ({"running": False, "online": False, "standing": "revoked"}, "edge-agent enroll TOKEN --force"),
+        ({"running": True, "online": False, "standing": "enrolled"}, "network"),
+        ({"running": True, "online": True, "standing": ""}, "edge fleet deploy"),
+    ],
+)
+def test_the_next_step_where_no_model_is_known(known: dict[str, Any], expected: str) -> None:
+    """Before anything can be deployed the device must be enrolled, running and connected, in this order."""
+    assert expected in next_without_models(**known)
 
 
 def test_only_a_committed_model_is_updated() -> None:
