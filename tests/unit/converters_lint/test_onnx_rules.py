@@ -116,6 +116,18 @@ def test_htp_wants_unsigned_activations_and_five_dimensions(lint_onnx: Lint):
         (("Erf", ["x"], ["y"], {}), [1, 4], "supported-op", False),
         (("Selu", ["x"], ["y"], {}), [1, 4], "compiles", True),
         (("MaxPool", ["x"], ["y"], {"kernel_shape": [2, 2], "dilations": [2, 2]}), [1, 2, 8, 8], "pool", False),
+        (
+            ("Resize", ["x", "", "k"], ["y"], {"coordinate_transformation_mode": "asymmetric"}),
+            [1, 2, 4, 4],
+            "resize",
+            False,
+        ),
+        (
+            ("Resize", ["x", "", "k"], ["y"], {"coordinate_transformation_mode": "align_corners"}),
+            [1, 2, 4, 4],
+            None,
+            False,
+        ),
         (("Einsum", ["x", "x"], ["y"], {"equation": "ab,cb->ac"}), [4, 4], None, False),
         (("Einsum", ["x", "x"], ["y"], {"equation": "ab,ab->ab"}), [4, 4], "einsum", False),
         (("Einsum", ["x"], ["y"], {"equation": "ab->ba"}), [4, 4], "einsum", False),
@@ -123,7 +135,8 @@ def test_htp_wants_unsigned_activations_and_five_dimensions(lint_onnx: Lint):
 )
 def test_htp_operators_as_its_compiler_takes_them(lint_onnx: Lint, node, shape, rule, refused):
     """What the HTP back end was seen to leave to the CPU, or to fail at, is found; what it takes is not."""
-    report = lint_onnx(HTP, [node], {"x": ("float32", shape)})
+    constants = {"k": np.asarray([1, 1, 2, 2], np.float32)} if "k" in node[1] else {}
+    report = lint_onnx(HTP, [node], {"x": ("float32", shape)}, constants)
     assert _rules(report) == ({rule} if rule else set())
     assert report.refused == refused
 
@@ -221,7 +234,9 @@ def test_an_onnx_model_for_ethos_is_linted_as_its_tflite(lint_onnx: Lint):
     report = lint_onnx("ethos-u55-128", nodes, {"x": ("float32", [1, 4, 32, 32])}, constants)
     assert {(each.op, each.rule) for each in report.findings} == {
         ("DEPTHWISE_CONV_2D", "stride"),
+        ("DEQUANTIZE", "supported-op"),
         ("Erf", "supported-op"),
+        ("QUANTIZE", "dtype"),
     }
     assert report.format == "tflite"
     assert len(report.assumed) == 2

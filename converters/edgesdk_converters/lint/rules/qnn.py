@@ -14,7 +14,7 @@ from edgesdk_converters.lint.rules.onnx_common import (
     rank_above,
     stored,
 )
-from edgesdk_converters.lint.rules.rule import GraphRule, Rule, RuleSet, words
+from edgesdk_converters.lint.rules.rule import Effect, GraphRule, Rule, RuleSet, words
 
 MAX_RANK = 5
 OPS = words(
@@ -25,14 +25,14 @@ OPS = words(
     "LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax LpNormalization LpPool MatMul Max MaxPool MaxRoiPool",
     "Mean Min Mul Neg NonMaxSuppression NonZero Not Or PRelu Pad Pow QLinearConv QLinearMatMul",
     "QuantizeLinear RandomNormalLike RandomUniformLike Range Reciprocal ReduceL2 ReduceMax ReduceMean",
-    "ReduceMin ReduceSum Relu RMSNormalization Reshape Resize RoiAlign Round RotaryEmbedding STFT",
+    "ReduceMin ReduceSum Relu RMSNormalization Reshape Resize Round RotaryEmbedding STFT",
     "ScatterElements ScatterND Selu Shape Sigmoid Sign Sin Slice Softmax Softplus SpaceToDepth Split Sqrt Squeeze Sub",
     "Sum Swish Tan Tanh ThresholdedRelu Tile TopK Transpose Unsqueeze Upsample Where Xor FusedMatMul QuickGelu",
     "MatMulNBits SimplifiedLayerNormalization",
 )
 OF_FOUR = words(
     "And ArgMax ArgMin Asin Atan Ceil Cos Elu Floor GlobalMaxPool InstanceNormalization Log LogSoftmax LpNormalization",
-    "LpPool MaxPool Neg Or ReduceL2 Round ScatterElements Sign Sin Softplus Sqrt Tanh Xor",
+    "LpPool MaxPool Neg Or ReduceL2 Resize Round ScatterElements Sign Sin Softplus Sqrt Tanh Xor",
 )
 """They take four dimensions at most; what is not named takes five."""
 _RECIPE = "Use the recipe int8-qnn: uint8 or uint16 activations."
@@ -67,6 +67,29 @@ def _pool(node: Node) -> str | None:
     return "the indices are used" if len(node.outputs) > 1 else None
 
 
+def _resize(node: Node) -> str | None:
+    given = node.input(0)
+    rank = len(given.shape) if given is not None and given.shape is not None else 4
+    if rank < 3:  # noqa: PLR2004 - batch and channels
+        return f"{rank} dimensions"
+    mode, grid = (
+        node.attributes.get(name, usual)
+        for name, usual in (("mode", "nearest"), ("coordinate_transformation_mode", "half_pixel"))
+    )
+    if grid in {"half_pixel_symmetric", "tf_crop_and_resize"}:
+        return str(grid)
+    rounded = node.attributes.get("nearest_mode", "round_prefer_floor")
+    return (
+        f"asymmetric, nearest by {rounded}"
+        if (mode, grid) == ("nearest", "asymmetric") and rounded != "floor"
+        else None
+    )
+
+
+def _plain_scatter(node: Node) -> str | None:
+    return _stops(node) if node.attributes.get("reduction", "none") == "none" else None
+
+
 def _product(node: Node) -> str | None:
     """Say what an Einsum is where it is no matrix product of two operands of one rank."""
     equation = str(node.attributes.get("equation", "")).replace(" ", "")
@@ -81,10 +104,14 @@ def _stops(node: Node) -> str | None:
     return f"{node.op} stops it"
 
 
-def _rule(name: str, limit: str, check: object, ops: str, why: str, rewrite: str) -> Rule:  # noqa: PLR0917 - a row
-    return Rule(name=name, limit=limit, check=check, ops=words(ops), why=why, rewrite=rewrite)  # type: ignore[arg-type] # checks of one shape
+def _rule(  # noqa: PLR0917 - a row
+    name: str, limit: str, check: object, ops: str, why: str, rewrite: str, effect: Effect = "fallback"
+) -> Rule:
+    return Rule(name=name, limit=limit, check=check, ops=words(ops), why=why, rewrite=rewrite, effect=effect)  # type: ignore[arg-type] # checks of one shape
 
 
+_TAKEN = "the HTP's compiler takes it"
+_FAILS = "onnxruntime-qnn hands it over, and building the graph fails: nothing of the model is compiled."
 _CPU = "The operator falls back to the CPU."
 _FIX = "Fix it at export."
 RULES: tuple[Rule, ...] = (
@@ -121,6 +148,7 @@ RULES: tuple[Rule, ...] = (
         "Merge dimensions before the operator.",
     ),
     _rule("pool", "no dilation, and the indices are not used", _pool, "MaxPool", _CPU, "Use strides."),
+    _rule("resize", "a usual grid; asymmetric and nearest: by floor", _resize, "Resize", _CPU, "Use half_pixel."),
     _rule("einsum", "a product of matrices", _product, "Einsum", _CPU, "Write it with MatMul, Mul and ReduceSum."),
     _rule("first", "of equals the first", attribute("select_last_index", 0, default=0), "ArgMax ArgMin", _CPU, _FIX),
     _rule("cumsum", "it is inclusive", attribute("exclusive", 0, default=0), "CumSum", _CPU, _FIX),
@@ -128,15 +156,8 @@ RULES: tuple[Rule, ...] = (
     _rule("dtype", "values are at most 32 bits wide", dtypes("float64", "string"), "", _CPU, "Cast to float32."),
     _rule("gather", "indices are not negative", _negative_index, "Gather", _CPU, "Write indices from the front."),
     _rule("lp", "p is 2", attribute("p", 2, default=2), "LpNormalization", _CPU, "Use p=2."),
-    Rule(
-        name="compiles",
-        limit="the HTP's compiler takes it",
-        check=_stops,
-        ops=words("ScatterND Selu ThresholdedRelu"),
-        why="onnxruntime-qnn hands it over, and building the graph fails: nothing of the model is compiled.",
-        rewrite="Use Elu or Relu; for ScatterND, ScatterElements.",
-        effect="refused",
-    ),
+    _rule("compiles", _TAKEN, _stops, "Selu ThresholdedRelu", _FAILS, "Use Elu or Relu.", "refused"),
+    _rule("scatters", _TAKEN, _plain_scatter, "ScatterND", _FAILS, "Use ScatterElements.", "refused"),
     _rule("range", "start, limit and step are constants", constant_input(1, "the limit"), "Range", _CPU, _FIX),
     _rule("one-hot", "the depth is constant", constant_input(1, "the depth"), "OneHot", _CPU, _FIX),
     _rule("nms", "counts and thresholds are constants", _nms, "NonMaxSuppression", _CPU, _FIX),
@@ -151,6 +172,7 @@ QNN = RuleSet(
         "Erf": "Use Gelu as one operator (export with opset 20), or the form with Tanh.",
         "Mod": "Use Sub, Mul and Floor.",
         "ReduceProd": "Use ReduceSum of logarithms, or leave it to the application.",
+        "RoiAlign": "Leave it to the application.",
         "OneHot": "Use Equal with a constant range.",
         "ReduceLogSumExp": "Write it as Exp, ReduceSum and Log.",
         "Loop": "Unroll it at export.",
