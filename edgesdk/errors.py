@@ -210,7 +210,7 @@ CODES: dict[str, CodeInfo] = {
                 "Use a smaller model or another runtime, or deploy with `--trial-slow-ms` or `--trial-max-slowdown`.",
             ),
             "memory-budget": (
-                "Testing the release takes more memory than it may.",
+                "The release needs more memory than testing, or the process of an app, may take.",
                 "Use a smaller model, or raise `testing_memory_bytes` in the trial policy.",
             ),
             "memory-growth": (
