@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,23 +13,52 @@ from numpy.typing import NDArray
 
 from edgesdk_converters.lint.as_tflite import as_tflite
 from edgesdk_converters.lint.graph import Graph, Node
-from edgesdk_converters.lint.rules.rule import RuleSet
+from edgesdk_converters.lint.left_float import stays_float, with_bridges
+from edgesdk_converters.lint.rules.rule import RuleSet, words
 from edgesdk_converters.lint.rules.vela_roles import role
 from edgesdk_converters.lint.tensor import Quantization, Tensor
 
-QUANTIZED = "the model is float and is linted as it will be after full int8 quantization: as it is, nothing runs there"
+QUANTIZED = "the model is float and is linted as full int8 quantization leaves it: as it is, nothing runs there"
 CONVERTED = "the model is ONNX and is linted as the TFLite file that converters make of it"
 _PLAIN = Quantization(scales=(1.0,), zero_points=(0,))
 TOP = 127.0
+ACTIVATIONS = {"RELU": "relu", "RELU6": "relu6", "RELU_N1_TO_1": "relu_n1_to_1"}
+FUSING = words("ADD AVERAGE_POOL_2D CONV_2D DEPTHWISE_CONV_2D FULLY_CONNECTED MAX_POOL_2D MUL SUB")
 
 
 def as_target_sees(graph: Graph, rules: RuleSet) -> Graph:
     """Return the graph that the rules are about, with what was assumed in words."""
     if rules.format == "tflite" and graph.format == "onnx":
-        graph = replace(as_tflite(graph), assumed=(*graph.assumed, CONVERTED))
+        graph = replace(_fused(as_tflite(graph)), assumed=(*graph.assumed, CONVERTED))
     if rules.integer_only and _is_float(graph):
         graph = replace(_quantized(graph), assumed=(*graph.assumed, QUANTIZED))
     return graph
+
+
+def _fused(graph: Graph) -> Graph:
+    """Put an activation into the operator before it, as converters to TFLite do."""
+    readers = Counter(id(tensor) for node in graph.nodes for tensor in node.present)
+    shown = {id(tensor) for tensor in graph.outputs}
+    nodes: dict[int, Node] = {}  # by what they write first
+    for node in graph.nodes:
+        given = id(node.present[0]) if node.present else 0
+        before = nodes.get(given)
+        if (
+            before is not None
+            and node.op in ACTIVATIONS
+            and _fuses(before)
+            and given not in shown
+            and readers[given] == 1
+        ):
+            del nodes[given]
+            options = {**before.attributes, "fused_activation_function": ACTIVATIONS[node.op]}
+            node = replace(before, outputs=node.outputs, attributes=options)  # noqa: PLW2901 - in its place
+        nodes[id(node.outputs[0]) if node.outputs else id(node)] = node
+    return replace(graph, nodes=tuple(nodes.values()))
+
+
+def _fuses(node: Node) -> bool:
+    return node.op in FUSING and "fused_activation_function" not in node.attributes
 
 
 def _is_float(graph: Graph) -> bool:
@@ -47,10 +77,11 @@ def _quantized(graph: Graph) -> Graph:
             made[key] = _int8(tensor, bias=bias)
         return made[key]
 
-    nodes = tuple(_node(node, convert) for node in graph.nodes)
+    bridged = with_bridges(graph.nodes, graph.outputs, functools.partial(convert, bias=False))
+    kept = {id(node) for node in graph.nodes if not stays_float(node)}
     return replace(
         graph,
-        nodes=nodes,
+        nodes=tuple(_node(node, convert) if id(node) in kept else node for node in bridged),
         inputs=tuple(convert(tensor, bias=False) for tensor in graph.inputs),
         outputs=tuple(convert(tensor, bias=False) for tensor in graph.outputs),
     )

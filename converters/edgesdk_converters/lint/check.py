@@ -9,6 +9,7 @@ import msgspec
 from edgesdk.targets.profiles import Profile
 from edgesdk_converters.lint.assume import as_target_sees
 from edgesdk_converters.lint.graph import Graph, Node
+from edgesdk_converters.lint.left_float import explained
 from edgesdk_converters.lint.report import Finding, LintReport
 from edgesdk_converters.lint.rules import find_rules
 from edgesdk_converters.lint.rules.rule import GraphRule, Rule, RuleSet
@@ -27,6 +28,8 @@ def check(graph: Graph, profile: Profile) -> LintReport:
     rules = find_rules(profile, graph.format)
     seen = as_target_sees(graph, rules)
     findings = tuple(find(seen, rules))
+    if rules.integer_only:
+        findings = _with_cures(findings, seen)
     refused = any(finding.effect == "refused" for finding in findings)
     off = off_nodes(seen, findings)
     counted = [node for node in seen.nodes if node.op not in MARKERS]
@@ -43,6 +46,11 @@ def check(graph: Graph, profile: Profile) -> LintReport:
         macs_off=seen.macs if refused else sum(node.macs for node in counted if node.name in off),
         refused=refused,
     )
+
+
+def _with_cures(findings: tuple[Finding, ...], graph: Graph) -> tuple[Finding, ...]:
+    nodes = {node.name: node for node in graph.nodes}
+    return tuple(each if each.node not in nodes else explained(each, nodes[each.node], graph) for each in findings)
 
 
 def off_nodes(graph: Graph, findings: tuple[Finding, ...]) -> set[str]:

@@ -236,7 +236,6 @@ def test_an_onnx_model_for_ethos_is_linted_as_its_tflite(lint_onnx: Lint):
         ("DEPTHWISE_CONV_2D", "stride"),
         ("DEQUANTIZE", "supported-op"),
         ("Erf", "supported-op"),
-        ("QUANTIZE", "dtype"),
     }
     assert report.format == "tflite"
     assert len(report.assumed) == 2

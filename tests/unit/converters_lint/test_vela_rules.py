@@ -202,8 +202,8 @@ def test_a_float_model_is_linted_as_it_will_be_quantized_and_says_so(lint_tflite
     build.op("CONV_2D", [x, weights, bias], [y], strideH=1, strideW=1)
     build.op("SIN", [y], [z])
     report = lint_tflite(build.bytes([z]), U55)
-    assert [each.op for each in report.findings] == ["SIN"]
-    assert (report.ops, report.ops_off, report.macs_off) == (2, 1, 0)
+    assert [each.op for each in report.findings] == ["DEQUANTIZE", "SIN", "QUANTIZE"]
+    assert (report.ops, report.ops_off, report.macs_off) == (4, 3, 0)
     assert any("quantization" in word for word in report.assumed)
 
 

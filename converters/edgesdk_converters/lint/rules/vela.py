@@ -19,7 +19,7 @@ FUSED = {"relu": "RELU", "relu6": "RELU6", "relu_n1_to_1": "RELU_N1_TO_1", "tanh
 REWRITES = {
     "BATCH_TO_SPACE_ND": "Use a dilated convolution (dilation_rate), not blocks of batches.",
     "SPACE_TO_BATCH_ND": "Use a dilated convolution (dilation_rate), not blocks of batches.",
-    "BROADCAST_TO": "Let ADD or MUL broadcast, or use TILE.",
+    "BROADCAST_TO": "Let ADD or MUL broadcast.",
     "CAST": "Quantize the whole model, and give inputs in the model's own type.",
     "CEIL": "Fold it into the application.",
     "COS": "Compute it before the model, or take a table (GATHER on Ethos-U85).",
@@ -39,7 +39,7 @@ REWRITES = {
     "SQRT": "Use RSQRT and MUL.",
     "SQUARE": "Use MUL of the value with itself.",
     "TOPK_V2": "Take the best classes in the application.",
-    "HARD_SWISH": "Use RELU6.",
+    "HARD_SWISH": "Use RELU, or RELU6 right behind a convolution.",
 }
 _COMMON = {
     "format": "tflite",
