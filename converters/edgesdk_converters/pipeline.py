@@ -23,9 +23,10 @@ from edgesdk_converters.cache import StepCache, default_cache_dir
 from edgesdk_converters.judge import Judged, check_gate, check_placement, judge
 from edgesdk_converters.packing import lineage_of, write_variant
 from edgesdk_converters.plan import Plan
-from edgesdk_converters.repair import Point, climb, pareto
+from edgesdk_converters.repair import climb, pareto
 from edgesdk_converters.report import PAGE_NAME, REPORT_NAME, make_report, render
 from edgesdk_converters.request import Request, prepare
+from edgesdk_converters.rungs import Point
 from edgesdk_converters.steps import Observer, Runner, Silent
 
 

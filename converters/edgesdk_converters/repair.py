@@ -1,8 +1,10 @@
 """The repair ladder: an artifact that the gate does not pass is made again by gentler recipes, until one passes.
 
-The rungs, in order: as asked; 7-bit weights, where x86 without VNNI would saturate; ranges by percentile; by
-least square error; 16-bit activations; float islands, the layers that add most noise. Which ranges and layers is
-decided on the *calibration* data, so that the evaluation data judges every rung and chooses none.
+The rungs, in order: as asked; 7-bit weights, where x86 without VNNI would saturate; for ONNX on a CPU only the *core*,
+convolutions and matrix products, in int8; ranges by percentile; by least square error; float islands, the fewest layers
+for a wanted signal-to-noise ratio; int8 weights alone, computed in float, and these with islands. TFLite and vendors'
+compilers get 16-bit activations instead of the core and the weights alone. Which ranges and layers is decided on the
+*calibration* data, so that the evaluation data judges every rung and chooses none.
 
 Trying K rungs against one evaluation set would let a bad artifact pass K times as often as one test does. So the gate's
 alpha is divided over the rungs before anything is seen (weighted Bonferroni): half for the recipe as asked, the rest in
@@ -15,7 +17,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -23,53 +26,18 @@ from edgesdk.errors import EdgeError, ReleaseError, TargetError
 from edgesdk_converters import ALPHA
 from edgesdk_converters.cache import Entry
 from edgesdk_converters.calibration import step as calibration
+from edgesdk_converters.evaluate.alone import Alone, alone_step
 from edgesdk_converters.evaluate.checks import layers_step
 from edgesdk_converters.isolation import Progress
 from edgesdk_converters.joining import merged
 from edgesdk_converters.judge import Judged, check_gate, judge
 from edgesdk_converters.plan import Plan, VariantPlan, build_plan
-from edgesdk_converters.recipes import Format, OnnxStatic, Recipe, TfliteStatic
+from edgesdk_converters.recipes import Recipe
 from edgesdk_converters.request import Prepared
+from edgesdk_converters.rungs import RANGES, Asked, Heard, Kind, Point, alpha_of, changed, front, rungs
 from edgesdk_converters.steps import Observer, Ref, Runner, Step
 
-Kind = Literal["asked", "7-bit", "percentile", "mse", "16-bit", "island", "islands", "archipelago"]
-ISLANDS: dict[Kind, int] = {"island": 1, "islands": 3}
-QUARTER = 4
-"""The last rung leaves a quarter of all layers in float."""
-FIRST_SHARE = 0.5
 GATES = frozenset({"accuracy-gate", "accuracy-thin", "latency-gate", "artifact-unloadable"})
-NAME_LENGTH = 40
-
-
-@dataclass(frozen=True, kw_only=True)
-class Point:
-    """One rung that was tried.
-
-    Attributes:
-        rung: Its kind.
-        recipe: The recipe's name.
-        passed: Whether every gate let it pass.
-        why: The gate's reason, or the error; empty if it passed.
-        value: The metric of the artifact; None if it could not be made or run.
-        source_value: The metric of the float source on the same samples.
-        interval: Of their difference.
-        loss: How much worse it is, in the gate's unit.
-        size: Bytes of the artifact.
-        speedup: How many times as fast as float on this machine; None where it was not timed.
-        alpha: The error rate that its test could spend.
-    """
-
-    rung: Kind | Literal["float"]
-    recipe: str
-    passed: bool
-    why: str = ""
-    value: float | None = None
-    source_value: float | None = None
-    interval: tuple[float, float] | None = None
-    loss: float | None = None
-    size: int | None = None
-    speedup: float | None = None
-    alpha: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,78 +55,6 @@ class Climbed:
     judged: list[Judged]
     entries: dict[str, Entry]
     points: dict[str, list[Point]]
-
-
-def rungs(recipe: Recipe, artifact_format: Format, *, x86: bool) -> tuple[Kind, ...]:
-    """Return what is tried for a recipe, in order; what is not calibrated has one rung only.
-
-    Args:
-        recipe: As asked.
-        artifact_format: Of the artifact.
-        x86: Whether the target is an x86 processor.
-    """
-    options = recipe.options(artifact_format)
-    if not isinstance(options, TfliteStatic | OnnxStatic):
-        return ("asked",)
-    ranges: tuple[Kind, ...] = tuple(kind for kind in _RANGES if kind != recipe.calibration_range)
-    wide: tuple[Kind, ...] = () if recipe.precision == "int16x8" else ("16-bit",)
-    saturates = x86 and isinstance(options, OnnxStatic) and not options.reduce_range
-    narrow: tuple[Kind, ...] = ("7-bit",) if saturates else ()
-    return ("asked", *narrow, *ranges, *wide, "island", "islands", "archipelago")
-
-
-_RANGES: tuple[Literal["percentile"], Literal["mse"]] = ("percentile", "mse")
-
-
-def alpha_of(place: int, count: int) -> float:
-    """Return the error rate of the rung at a place (from 0) of a ladder of `count`; in all they have the gate's."""
-    if count == 1:
-        return ALPHA
-    return ALPHA * (FIRST_SHARE if place == 0 else (1 - FIRST_SHARE) / (count - 1))
-
-
-def changed(recipe: Recipe, kind: Kind, artifact_format: Format, noisy: Sequence[str], ranges: str) -> Recipe | None:
-    """Return the recipe of a rung; None where it would be none of its own.
-
-    Args:
-        recipe: As asked.
-        kind: The rung.
-        artifact_format: It is for this format only.
-        noisy: Layers by the noise that they add, most first.
-        ranges: The best way to get ranges, for the islands.
-    """
-    own: dict[str, Any] = {"tflite": None, "onnx": None, artifact_format: recipe.options(artifact_format)}
-    if kind in _RANGES:
-        own["calibration_range"] = kind
-    elif kind == "7-bit":
-        own[artifact_format] = msgspec.structs.replace(own[artifact_format], reduce_range=True)
-    elif kind == "16-bit":
-        wide = "int16" if artifact_format == "tflite" else "uint16"
-        own[artifact_format] = msgspec.structs.replace(own[artifact_format], activations=wide)
-    elif kind != "asked":
-        count = ISLANDS.get(kind, max(1, len(noisy) // QUARTER))
-        if not noisy or (kind == "archipelago" and count <= ISLANDS["islands"]):
-            return None
-        own |= {"calibration_range": ranges, "float_layers": (*recipe.float_layers, *noisy[:count])}
-    suffix = "" if kind == "asked" else f"-{kind}"
-    name = recipe.name[: NAME_LENGTH - len(suffix)].rstrip("-") + suffix
-    return msgspec.structs.replace(recipe, name=name, **own)
-
-
-def front(points: Sequence[Point]) -> list[Point]:
-    """Return the points that no other is at least as good as in metric loss, bytes and speed, and better in one."""
-
-    def goods(point: Point) -> tuple[float, float, float] | None:
-        if point.loss is None or point.size is None:
-            return None
-        return -point.loss, -float(point.size), point.speedup or 0.0
-
-    measured = [(point, good) for point in points if (good := goods(point)) is not None]
-    return [
-        point
-        for point, good in measured
-        if not any(other != good and all(a >= b for a, b in zip(other, good, strict=True)) for _, other in measured)
-    ]
 
 
 def climb(prepared: Prepared, runner: Runner, observer: Observer) -> Climbed:
@@ -206,6 +102,13 @@ class _Ladder:
         self._runner = runner
         self._observer = observer
         self._noise: dict[str, list[dict[str, Any]]] = {}
+        self._files: Mapping[str, Path | Ref] = {}
+        self._kind = Asked(
+            recipe=asked.recipe,
+            format=asked.format,
+            x86="x86_64" in asked.target.architectures,
+            compiled=asked.backend is not None,
+        )
 
     def climb(self) -> Plan:
         """Return the plan of the first rung that passes.
@@ -213,8 +116,7 @@ class _Ladder:
         Raises:
             ReleaseError: ``repair-exhausted``.
         """
-        x86 = "x86_64" in self.asked.target.architectures
-        kinds = rungs(self.asked.recipe, self.asked.format, x86=x86)
+        kinds = rungs(self._kind)
         for place, kind in enumerate(kinds):
             plan = self._try(kind, alpha_of(place, len(kinds)))
             if plan is not None:
@@ -222,8 +124,7 @@ class _Ladder:
         raise self._exhausted()
 
     def _try(self, kind: Kind, alpha: float) -> Plan | None:
-        ranges, noisy = self._best()
-        recipe = changed(self.asked.recipe, kind, self.asked.format, noisy, ranges)
+        recipe = changed(self._kind, kind, self._heard(kind))
         if recipe is None:
             return None
         try:
@@ -238,7 +139,7 @@ class _Ladder:
             return None
         why = self._refusal(judged)
         self._note(kind, judged, plan, why, alpha)
-        if why and kind in {"asked", *_RANGES} and recipe.calibrates(variant.format):
+        if why and kind in {"asked", "core", *RANGES} and recipe.calibrates(variant.format):
             self._listen(kind, variant, plan)
         return None if why else plan
 
@@ -303,6 +204,8 @@ class _Ladder:
     def _listen(self, kind: str, variant: VariantPlan, plan: Plan) -> None:
         """Find out on calibration data which layers add most noise."""
         found = _named(plan, variant.layers)
+        made = _named(plan, variant.artifact.step if isinstance(variant.artifact, Ref) else None)
+        self._files = made.inputs if made is not None else {}
         samples = self._prepared.wanted.data.get("calibration")
         if found is None or samples is None:
             return
@@ -313,14 +216,36 @@ class _Ladder:
         if result.get("compared"):
             self._noise[kind] = result["layers"]
 
-    def _best(self) -> tuple[str, list[str]]:
-        """Return the ranges whose answers are nearest to float, and the layers by the noise that they add then."""
+    def _heard(self, kind: Kind) -> Heard:
+        """Return what the calibration data says: whose answers are nearest to float, and which layers are to blame."""
+        asked = self.asked.recipe.calibration_range
         if not self._noise:
-            return self.asked.recipe.calibration_range, []
+            return Heard(ranges=asked)
         best = max(self._noise, key=lambda kind: self._noise[kind][-1]["figures"]["snr_db"])
         layers = sorted((each for each in self._noise[best] if each["op"] != "input"), key=lambda each: -each["added"])
-        ranges = self.asked.recipe.calibration_range if best == "asked" else best
-        return ranges, [each["name"] for each in layers if each["added"] > 0]
+        heard = Heard(
+            ranges=next((ranges for ranges in RANGES if ranges == best), asked),
+            noisy=[each["name"] for each in layers if each["added"] > 0],
+        )
+        if not (self._kind.mixes and "island" in kind):
+            return heard
+        return dataclasses.replace(heard, alone=self._alone(kind, heard))
+
+    def _alone(self, kind: Kind, heard: Heard) -> list[Alone] | None:
+        """Return what each layer costs alone in the recipe that a rung starts from; None where nobody can tell."""
+        files, base = dict(self._files), heard.ranges
+        start: Kind = "core" if base in {"minmax", self.asked.recipe.calibration_range} else base
+        if kind.startswith("weights"):
+            start = "weights"
+            files.pop("values", None)
+        recipe = changed(self._kind, start, heard)
+        wanted = self._prepared.wanted
+        if recipe is None or not files:
+            return None
+        inputs = {**files, "samples": wanted.data["calibration"]}
+        step = alone_step(f"{self.asked.format} {recipe.name}", recipe, inputs, msgspec.to_builtins(wanted.contract))
+        result = self._runner.run([step], self._observer)[step.name].result
+        return msgspec.convert(result["layers"], list[Alone]) if "layers" in result else None
 
     def _exhausted(self) -> ReleaseError:
         tried = [point for point in self.points if point.rung != "float"]

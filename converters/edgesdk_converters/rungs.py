@@ -142,7 +142,8 @@ def _left(kind: Kind, heard: Heard) -> tuple[str, ...]:
     if heard.alone is not None:
         found = fewest(heard.alone, WANTED_DB[kind])
         share = 1.0 if kind.startswith("weights") else MOST_FLOAT
-        return found if len(found) < share * len(heard.alone) else ()
+        few = len(found) < share * len(heard.alone)
+        return tuple(name for each in found for name in each.names) if few else ()
     count = NOISIEST.get(kind, max(1, len(heard.noisy) // QUARTER))
     if kind == "archipelago" and count <= NOISIEST["islands"]:
         return ()

@@ -33,14 +33,14 @@ TOOLS = ("onnxruntime", "onnx", "numpy")
 
 
 class Alone(msgspec.Struct, frozen=True, kw_only=True):
-    """One layer.
+    """One layer: the nodes that share one weight, which is stored once.
 
     Attributes:
-        name: The node's.
+        names: The nodes'.
         noise: Power of the noise at the output that suffers most, as a part of that of its signal.
     """
 
-    name: str
+    names: tuple[str, ...]
     noise: float
 
 
@@ -67,30 +67,41 @@ def rank(call: Call) -> dict[str, Any]:
     source = call.inputs["source"]
     model = onnx.load(source)
     ranges = ranges_of(recipe, call.inputs["values"], model) if isinstance(recipe.onnx, OnnxStatic) else {}
-    names = [node.name for node in model.graph.node if node.op_type in CORE and node.name and not _asked(recipe, node)]
+    layers = shared(model, recipe)
     rows = list(_rows(call, model))
     expected = _answers(model, rows)
     found = []
-    for done, name in enumerate(names):
-        call.progress(done, len(names))
-        others = (*recipe.float_layers, *(other for other in names if other != name))
-        made = _only(call, recipe, others, ranges)
-        found.append(Alone(name=name, noise=_noise(expected, _answers(made, rows))))
+    for done, names in enumerate(layers):
+        call.progress(done, len(layers))
+        others = tuple(name for each in layers for name in each if each != names)
+        made = _only(call, recipe, (*recipe.float_layers, *others), ranges)
+        found.append(Alone(names=names, noise=_noise(expected, _answers(made, rows))))
     return {"layers": msgspec.to_builtins(found), "samples": len(rows)}
 
 
-def fewest(layers: Sequence[Alone], wanted_db: float) -> tuple[str, ...]:
+def shared(model: onnx.ModelProto, recipe: Recipe) -> list[tuple[str, ...]]:
+    """Return the nodes of the core by the weight that they share, but for those that the recipe leaves in float."""
+    stored = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) > 1}
+    found: dict[str, list[str]] = {}
+    for node in model.graph.node:
+        if node.op_type in CORE and node.name and not names_layer(recipe.float_layers, node.name, *node.output):
+            weight = next((name for name in reversed(node.input) if name in stored), node.name)
+            found.setdefault(weight, []).append(node.name)
+    return [tuple(names) for names in found.values()]
+
+
+def fewest(layers: Sequence[Alone], wanted_db: float) -> list[Alone]:
     """Return the fewest layers that must stay in float for a signal-to-noise ratio at the outputs, dearest first.
 
     Args:
         layers: What each costs alone.
         wanted_db: The ratio in dB.
     """
-    dearest = sorted(layers, key=lambda each: (-each.noise, each.name))
+    dearest = sorted(layers, key=lambda each: (-each.noise, each.names))
     most = float(10 ** (-wanted_db / 10))
     left = [sum(each.noise for each in dearest[count:]) for count in range(len(dearest) + 1)]
     count = next(count for count, noise in enumerate(left) if noise <= most)
-    return tuple(each.name for each in dearest[:count])
+    return dearest[:count]
 
 
 def _only(call: Call, recipe: Recipe, others: tuple[str, ...], ranges: Ranges) -> onnx.ModelProto:
@@ -102,10 +113,6 @@ def _only(call: Call, recipe: Recipe, others: tuple[str, ...], ranges: Ranges) -
     model = onnx.load(call.inputs["source"])
     store_weights(model, set(excluded(model, others, "float_layers")))
     return model
-
-
-def _asked(recipe: Recipe, node: onnx.NodeProto) -> bool:
-    return names_layer(recipe.float_layers, node.name, *node.output)
 
 
 def _rows(call: Call, model: onnx.ModelProto) -> Iterator[dict[str, NDArray[Any]]]:

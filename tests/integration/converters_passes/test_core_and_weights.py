@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import msgspec
 import numpy as np
 import onnx
 import pytest
-from edgesdk_converters.evaluate.alone import Alone, fewest
+from edgesdk_converters import convert
+from edgesdk_converters.evaluate.alone import Alone, fewest, shared
 from edgesdk_converters.passes.observe import VALUES
 from edgesdk_converters.passes.weights_onnx import per_channel, store_weights
 from edgesdk_converters.recipes import RECIPES, OnnxStatic, Recipe
@@ -134,13 +136,64 @@ def test_layers_asked_alone_say_what_they_cost_together(act, folder, observed):
     params = {"recipe": msgspec.to_builtins(RECIPES["int8"]), "contract": CONTRACT}
     said = act("evaluate.alone:rank", inputs, **params)[1]
     layers = msgspec.convert(said["layers"], list[Alone])
-    assert {each.name for each in layers} == {"first", "last"}
+    assert {each.names for each in layers} == {("first",), ("last",)}
     assert all(each.noise > 0 for each in layers)
     total = sum(each.noise for each in layers)
     dearest = max(layers, key=lambda each: each.noise)
-    assert fewest(layers, -10 * np.log10(total) + 0.1) == (dearest.name,)
+    assert fewest(layers, -10 * np.log10(total) + 0.1) == [dearest]
     weights = act("evaluate.alone:rank", {key: inputs[key] for key in ("source", "samples")}, **weighed(params))[1]
     assert sum(each["noise"] for each in weights["layers"]) < total
+
+
+def test_nodes_that_share_a_weight_are_one_layer():
+    """A weight is stored once, so its users go to float together, and what a recipe leaves in float is not asked."""
+    model = normalised()
+    model.graph.node.append(helper.make_node("MatMul", ["normal", "last"], ["again"], name="again"))
+    assert shared(model, RECIPES["int8"]) == [("first",), ("last", "again")]
+    left = msgspec.structs.replace(RECIPES["int8"], name="left", float_layers=("again",))
+    assert shared(model, left) == [("first",), ("last",)]
+
+
+@pytest.mark.slow
+def test_the_ladder_repairs_broken_arithmetic_by_the_core(folder, tmp_path):
+    """Every operator in int8 is refused, the next rung passes, and plan, report and lineage name it."""
+    random = np.random.default_rng(5)
+    loud = np.where(np.arange(600) % 2, 3, 0.2)[:, None]
+    np.savez(tmp_path / "evaluation.npz", x=(random.normal(size=(600, SIZE)) * loud).astype(np.float32))
+    (tmp_path / "every.toml").write_text("[onnx]\nkind = 'static'\n")
+    (tmp_path / "contract.toml").write_text("".join(f"{key} = {toml(value)}\n" for key, value in CONTRACT.items()))
+    made = convert(
+        folder / "model.onnx",
+        name="normalised",
+        release="1.0.0",
+        targets=["linux-x86_64-cpu"],
+        recipes=[str(tmp_path / "every.toml")],
+        contract=tmp_path / "contract.toml",
+        calibration=folder / "rows.npz",
+        evaluation=tmp_path / "evaluation.npz",
+        max_drop=0.15,
+        doctor=False,
+        reason="the rows are noise",
+        repair=True,
+        out=tmp_path / "release",
+        cache_dir=tmp_path / "cache",
+    )
+    [told] = made.report["pareto"].values()
+    assert [(point["rung"], point["passed"]) for point in told["points"]] == [
+        ("float", True),
+        ("asked", False),
+        ("core", True),
+    ]
+    [variant] = made.report["variants"]
+    assert told["chosen"] == variant["recipe"]["name"] == "every-core"
+    assert variant["recipe"]["onnx"]["operators"] == "core"
+
+
+def toml(value):
+    """Return a value as TOML."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {toml(each)}" for key, each in value.items()) + " }"
+    return "[" + ", ".join(map(toml, value)) + "]" if isinstance(value, list) else json.dumps(value)
 
 
 def weighed(params):

@@ -7,9 +7,12 @@ from dataclasses import replace
 import msgspec
 import pytest
 from edgesdk_converters import ALPHA
+from edgesdk_converters.evaluate.alone import Alone, fewest
+from edgesdk_converters.joining import merged
 from edgesdk_converters.plan import Plan
-from edgesdk_converters.recipes import RECIPES
-from edgesdk_converters.repair import Point, alpha_of, changed, front, merged, pareto, rungs
+from edgesdk_converters.recipes import RECIPES, OnnxStatic, OnnxWeights, Recipe
+from edgesdk_converters.repair import pareto
+from edgesdk_converters.rungs import Asked, Heard, Point, alpha_of, changed, front, rungs
 from edgesdk_converters.steps import Ref, Step
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,16 +20,46 @@ from hypothesis import strategies as st
 NOISY = [f"layer_{number}" for number in range(20)]
 
 
+EVERY = Recipe(name="every", onnx=OnnxStatic())
+"""As asked of ONNX before int8 meant the core."""
+
+
+def heard(noisy=(), alone=None, ranges="mse"):
+    """What the calibration data said."""
+    return Heard(ranges=ranges, noisy=noisy, alone=alone)
+
+
+def on(recipe, artifact_format, **more):
+    """What a ladder is for."""
+    return Asked(recipe=recipe, format=artifact_format, **more)
+
+
+def costs(*noises):
+    """Layers that cost these noises alone."""
+    return [Alone(names=(f"conv_{number}",), noise=noise) for number, noise in enumerate(noises)]
+
+
 def test_rungs_follow_the_recipe_and_the_target():
     """What is not calibrated has no ladder; 7-bit weights help only where x86 saturates; 16 bits only 8-bit recipes."""
-    assert rungs(RECIPES["float"], "tflite", x86=True) == ("asked",)
-    assert rungs(RECIPES["int8-dynamic"], "onnx", x86=True) == ("asked",)
+    assert rungs(on(RECIPES["float"], "tflite", x86=True)) == ("asked",)
+    assert rungs(on(RECIPES["int8-dynamic"], "onnx", x86=True)) == ("asked",)
+    assert rungs(on(RECIPES["int8-weights"], "onnx", x86=True)) == ("asked",)
     ranges, islands = ("percentile", "mse"), ("island", "islands", "archipelago")
-    assert rungs(RECIPES["int8"], "onnx", x86=True) == ("asked", *ranges, "16-bit", *islands)
+    assert rungs(on(RECIPES["int8"], "tflite", x86=True)) == ("asked", *ranges, "16-bit", *islands)
     fast = RECIPES["int8-per-channel-fast"]
-    assert rungs(fast, "onnx", x86=True)[1] == "7-bit"
-    assert "7-bit" not in rungs(fast, "onnx", x86=False)
-    assert "16-bit" not in rungs(RECIPES["int16x8"], "tflite", x86=True)
+    assert rungs(on(fast, "onnx", x86=True))[1] == "7-bit"
+    assert "7-bit" not in rungs(on(fast, "onnx"))
+    assert "16-bit" not in rungs(on(RECIPES["int16x8"], "tflite", x86=True))
+
+
+def test_onnx_on_a_cpu_leaves_arithmetic_in_float_and_at_last_all_of_it():
+    """The core comes before the ranges unless it was asked for; a vendor's compiler gets 16 bits, as TFLite does."""
+    last = ("percentile", "mse", "island", "islands", "weights", "weights-island", "weights-islands")
+    assert rungs(on(EVERY, "onnx", x86=True)) == ("asked", "core", *last)
+    assert rungs(on(RECIPES["int8"], "onnx", x86=True)) == ("asked", *last)
+    compiled = rungs(on(EVERY, "onnx", compiled=True))
+    assert "16-bit" in compiled
+    assert not {"core", "weights"} & {*compiled, *rungs(on(RECIPES["int8-qnn"], "onnx"))}
 
 
 @given(st.integers(1, 12))
@@ -40,13 +73,23 @@ def test_the_error_rates_of_all_rungs_make_the_gates(count):
 def test_each_rung_changes_one_thing():
     """A rung's recipe has a name of its own, is for one format, and keeps what was asked otherwise."""
     asked = RECIPES["int8"]
-    percentile = changed(asked, "percentile", "onnx", NOISY, "mse")
+    percentile = changed(on(asked, "onnx"), "percentile", heard())
     assert (percentile.name, percentile.calibration_range, percentile.tflite) == ("int8-percentile", "percentile", None)
     assert percentile.onnx == asked.onnx
-    assert changed(asked, "16-bit", "tflite", NOISY, "mse").precision == "int16x8"
-    assert changed(asked, "16-bit", "onnx", NOISY, "mse").onnx.activations == "uint16"
-    assert changed(RECIPES["int8-per-channel-fast"], "7-bit", "onnx", [], "minmax").onnx.reduce_range
-    assert changed(asked, "asked", "onnx", NOISY, "mse") == replace_formats(asked)
+    assert changed(on(asked, "tflite"), "16-bit", heard()).precision == "int16x8"
+    assert changed(on(EVERY, "onnx", compiled=True), "16-bit", heard()).onnx.activations == "uint16"
+    assert changed(on(asked, "onnx"), "asked", heard()) == replace_formats(asked)
+
+
+def test_seven_bits_and_the_core_stay_on_the_rungs_above():
+    """What helped once is not taken back: later rungs saturate no more, and only the core is quantized."""
+    fast = RECIPES["int8-per-channel-fast"]
+    seven = changed(on(fast, "onnx", x86=True), "7-bit", heard()).onnx
+    assert (seven.reduce_range, seven.operators) == (True, "all")
+    later = changed(on(fast, "onnx", x86=True), "mse", heard()).onnx
+    assert (later.reduce_range, later.operators) == (True, "core")
+    assert not changed(on(fast, "onnx"), "mse", heard()).onnx.reduce_range
+    assert changed(on(EVERY, "onnx"), "core", heard()).onnx == RECIPES["int8"].onnx
 
 
 def replace_formats(recipe):
@@ -54,21 +97,50 @@ def replace_formats(recipe):
     return msgspec.structs.replace(recipe, tflite=None)
 
 
-def test_islands_are_the_noisiest_layers():
+def test_islands_are_the_noisiest_layers_where_nothing_else_is_known():
     """One, three, then a quarter of all; without known layers, or where a quarter is no more, there is no rung."""
-    asked = RECIPES["int8"]
-    assert changed(asked, "island", "tflite", NOISY, "mse").float_layers == ("layer_0",)
-    assert changed(asked, "island", "tflite", NOISY, "mse").calibration_range == "mse"
-    assert len(changed(asked, "islands", "tflite", NOISY, "mse").float_layers) == 3
-    assert len(changed(asked, "archipelago", "tflite", NOISY, "mse").float_layers) == 5
-    assert changed(asked, "archipelago", "tflite", NOISY[:12], "mse") is None
-    assert changed(asked, "island", "tflite", [], "mse") is None
+    asked = on(RECIPES["int8"], "tflite")
+    assert changed(asked, "island", heard(NOISY)).float_layers == ("layer_0",)
+    assert changed(asked, "island", heard(NOISY)).calibration_range == "mse"
+    assert len(changed(asked, "islands", heard(NOISY)).float_layers) == 3
+    assert len(changed(asked, "archipelago", heard(NOISY)).float_layers) == 5
+    assert changed(asked, "archipelago", heard(NOISY[:12])) is None
+    assert changed(asked, "island", heard()) is None
+
+
+def test_islands_of_onnx_are_the_fewest_layers_for_a_wanted_ratio():
+    """Of layers that were asked alone the dearest stay in float; there is no rung where none or most of them would."""
+    asked = on(RECIPES["int8"], "onnx")
+    noises = (0.01, 0.0001, 0.001, 0.0001, 0.0001)
+    assert changed(asked, "island", heard(alone=costs(*noises))).float_layers == ("conv_0",)
+    assert changed(asked, "islands", heard(alone=costs(*noises))).float_layers == ("conv_0", "conv_2")
+    assert changed(asked, "island", heard(alone=costs(1e-9, 1e-9))) is None
+    assert changed(asked, "island", heard(alone=costs(0.1, 0.1, 0.1, 1e-9))) is None
+    kept = changed(asked, "weights-islands", heard(alone=costs(0.1, 0.1, 0.1, 1e-9)))
+    assert kept.onnx == OnnxWeights()
+    # One weight of two nodes is stored once.
+    both = [Alone(names=("conv", "same"), noise=0.1), *costs(1e-9)]
+    assert changed(asked, "weights-island", heard(alone=both)).float_layers == ("conv", "same"), (
+        "one weight, stored once"
+    )
+    assert (kept.precision, kept.calibrates("onnx"), len(kept.float_layers)) == ("int8-dynamic", False, 3)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.floats(0, 60))
+def test_no_fewer_layers_would_do(noises, wanted):
+    """The rest stays within the wanted ratio, and with one layer less it would not."""
+    layers = costs(*noises)
+    left = fewest(layers, wanted)
+    rest = sum(each.noise for each in layers if each not in left)
+    assert rest <= 10 ** (-wanted / 10) * (1 + 1e-9)
+    if left:
+        assert rest + min(each.noise for each in left) > 10 ** (-wanted / 10) * (1 - 1e-9)
 
 
 def test_names_stay_within_the_limit():
     """A long name is cut, and the rung's ending stays."""
-    asked = replace_name(RECIPES["int8"], "a" * 39)
-    assert changed(asked, "archipelago", "onnx", NOISY, "mse").name == "a" * 28 + "-archipelago"
+    asked = on(replace_name(RECIPES["int8"], "a" * 39), "tflite")
+    assert changed(asked, "archipelago", heard(NOISY)).name == "a" * 28 + "-archipelago"
 
 
 def replace_name(recipe, name):
