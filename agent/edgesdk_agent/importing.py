@@ -34,13 +34,12 @@ from edgesdk_agent.store.records import Accepted
 from edgesdk_agent.store.state import StateDb
 from edgesdk_agent.telemetry.probes import Probes
 from edgesdk_agent.timekeeping import TrustedTime
+from edgesdk_agent.why import IMPORTED
 from edgesdk_agent.workers.client import ChildWorkers
 from edgesdk_agent.workers.messages import Offer, Repository, VerifiedImport, VerifyImport
 
 BEFORE_TESTING = frozenset({"offered", "downloading", "verified", "staged"})
 MAX_STEPS = 64
-DEPLOYMENT = "import"
-"""The deployment that statements name when local policy, not the hub, chose a release."""
 
 
 class Imported(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,7 +156,7 @@ class _Import:
             serial=max(self._state.serial_floor, 1),
             issued_at=rfc3339(self._clock.now()),
             min_tuf=MinTuf(root=1, timestamp=1),
-            models={found.model: DesiredModel(release=found.release, deployment=DEPLOYMENT)},
+            models={found.model: DesiredModel(release=found.release, deployment=IMPORTED)},
         )
 
     def _deploy(self, found: VerifiedImport, desired: Desired, offers: dict[str, Offer]) -> Imported:

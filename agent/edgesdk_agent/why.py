@@ -17,6 +17,8 @@ from edgesdk_agent.ota.status import ModelStatus
 from edgesdk_agent.store.records import Quarantined
 
 SHORT = 12
+IMPORTED = "import"
+"""The deployment that statements name when local policy, not the hub, chose a release."""
 LOW_DISK_BYTES = 64 << 20
 WAITS_FOR = frozenset({"download-budget", "maintenance-window", "memory-low", "too-hot"})
 PUT_OUT = {
@@ -130,6 +132,8 @@ def _asked(facts: Facts) -> str:
         return "No desired document that this device accepted names it."
     if status.release is None:
         return f"The fleet wants no release of it here (desired {status.serial})."
+    if status.deployment == IMPORTED:
+        return f"A file that was imported here brought release {status.release}, and local policy lets it be deployed."
     if status.serial < facts.serial:
         return (
             f"The fleet asked for release {status.release} (deployment {status.deployment}, desired {status.serial});"

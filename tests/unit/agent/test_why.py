@@ -173,6 +173,12 @@ TABLE: list[tuple[str, Facts, list[str], str]] = [
         ["asked for release 1.1.0", "newest document (18) does not name digits"],
         "",
     ),
+    (
+        "imported",
+        facts(serial=18, status=status("testing", deployment="import")),
+        ["A file that was imported here brought release 1.1.0"],
+        "",
+    ),
     ("disk", facts(disk_free=5 << 20, status=status("committed")), ["Only 5 MiB of disk"], ""),
 ]
 
