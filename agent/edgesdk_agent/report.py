@@ -16,7 +16,7 @@ from edgesdk_agent.paths import Paths
 from edgesdk_agent.status_file import read_status as read_agent
 from edgesdk_agent.store.records import Quarantined
 from edgesdk_agent.telemetry.probes import Probes
-from edgesdk_agent.why import Facts, next_without_models
+from edgesdk_agent.why import Facts, without_models
 
 SHORT = 12
 
@@ -74,8 +74,8 @@ def nothing_known(paths: Paths) -> str:
     found = read_status(paths)
     online = bool(found["agent"].get("online")) and found["running"]
     worth = "" if online else standing(load_identity(paths), paths)
-    do = next_without_models(running=found["running"], online=online, standing=worth)
-    return f"No model was deployed here yet.\nNext: {do}"
+    problem = found["agent"].get("intake", {}).get("last_problem", "")
+    return without_models(running=found["running"], online=online, standing=worth, problem=problem)
 
 
 def _facts(found: dict[str, Any], model: str, disk_free: int | None) -> Facts:

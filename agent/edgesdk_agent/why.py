@@ -107,6 +107,20 @@ def explain(facts: Facts) -> Explanation:
     )
 
 
+def without_models(*, running: bool, online: bool, standing: str, problem: str) -> str:
+    """Say, for people, how a device stands on which no model is known; the arguments are as in `Facts`."""
+    text = "No model was deployed here yet."
+    if problem:
+        text += f" The newest desired document is not in force: {problem}."
+    if standing in PUT_OUT:
+        todo = ENROL
+    elif not running:
+        todo = START
+    else:
+        todo = _cure(_code(problem)) or (DEPLOY if online else CONNECT)
+    return f"{text}\nNext: {todo}"
+
+
 # ---- sentences ------------------------------------------------------------------------------------------------------
 
 
@@ -262,18 +276,12 @@ def _lacks(facts: Facts) -> str:
     return SET_CLOCK if facts.clock == "unproven" and any(words in troubles for words in OF_THE_CLOCK) else ""
 
 
-def next_without_models(*, running: bool, online: bool, standing: str) -> str:
-    """Return what to do next on a device on which no model is known; `standing` as in `Facts`."""
-    if standing in PUT_OUT:
-        return ENROL
-    if not running:
-        return START
-    return DEPLOY if online else CONNECT
-
-
 def _problem_cure(facts: Facts) -> str:
-    code = facts.problem.rpartition("[")[2].rstrip("]") if facts.problem else ""
-    return _cure(code) or ("" if facts.online else CONNECT)
+    return _cure(_code(facts.problem)) or ("" if facts.online else CONNECT)
+
+
+def _code(problem: str) -> str:
+    return problem.rpartition("[")[2].rstrip("]")
 
 
 def _cure(code: str) -> str:

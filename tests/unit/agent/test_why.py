@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from edgesdk_agent.ota.status import ModelStatus
 from edgesdk_agent.store.records import Quarantined
-from edgesdk_agent.why import Facts, explain, next_without_models
+from edgesdk_agent.why import Facts, explain, without_models
 
 from edgesdk.errors import CODES
 from edgesdk.generation import TrialPolicy
@@ -213,11 +213,13 @@ def test_every_reason_leads_to_a_cure(code: str) -> None:
         ({"running": False, "online": False, "standing": "revoked"}, "edge-agent enroll TOKEN --force"),
         ({"running": True, "online": False, "standing": "enrolled"}, "network"),
         ({"running": True, "online": True, "standing": ""}, "edge fleet deploy"),
+        ({"running": True, "online": True, "standing": "", "problem": "no room [disk-full]"}, "no room [disk-full]"),
+        ({"running": True, "online": True, "standing": "", "problem": "no room [disk-full]"}, "Free space"),
     ],
 )
 def test_the_next_step_where_no_model_is_known(known: dict[str, Any], expected: str) -> None:
-    """Before anything can be deployed the device must be enrolled, running and connected, in this order."""
-    assert expected in next_without_models(**known)
+    """A device must be enrolled, running, able to take in what it is asked, and connected, in this order."""
+    assert expected in without_models(**{"problem": "", **known})
 
 
 def test_only_a_committed_model_is_updated() -> None:
