@@ -30,11 +30,16 @@ class Proxy:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A connection that is not open yet, what to ask on it, and headers that the proxy wants."""
+    """A connection that is not open yet, what to ask on it, and headers that the proxy wants.
+
+    Attributes:
+        via: Words for errors that name the proxy, without its credentials; "": there is none.
+    """
 
     connection: HTTPConnection
     target: str
     headers: dict[str, str]
+    via: str = ""
 
 
 def route(
@@ -59,15 +64,16 @@ def route(
     asked = path or (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     proxy = proxy_for(url, environment)
     near, port = (proxy.host, proxy.port) if proxy else (host, parts.port)
+    via = f" through the proxy {near}:{port}" if proxy else ""
     if parts.scheme == "https":
         secure = HTTPSConnection(near, port, timeout=timeout, context=context())
         if proxy:
             secure.set_tunnel(host, parts.port, headers=proxy.headers)
-        return Route(secure, asked, {})
+        return Route(secure, asked, {}, via)
     plain = HTTPConnection(near, port, timeout=timeout)
     if proxy is None:
         return Route(plain, asked, {})
-    return Route(plain, f"http://{parts.netloc.rpartition('@')[2]}{asked}", proxy.headers)
+    return Route(plain, f"http://{parts.netloc.rpartition('@')[2]}{asked}", proxy.headers, via)
 
 
 def proxy_for(url: str, environment: Mapping[str, str]) -> Proxy | None:

@@ -54,7 +54,7 @@ class HttpFetcher(FetcherInterface):
         connection = way.connection
         cut = _Cut(connection, self._deadline)
         try:
-            with _network_errors(url, cut):
+            with _network_errors(url + way.via, cut):
                 connection.connect()
                 cut.start()
                 headers = {"User-Agent": "edgesdk", "Connection": "close"} | way.headers

@@ -64,3 +64,12 @@ def test_only_http_is_spoken(url):
     """Other schemes, files above all, are refused."""
     with pytest.raises(DownloadError):
         HttpFetcher().download_bytes(url, 100)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_is_not_there_is_named(scheme):
+    """Who does not answer is the proxy, so the error names it, and never its password."""
+    environment = {f"{scheme}_proxy": "http://user:geheim@127.0.0.1:9"}
+    with pytest.raises(DownloadError, match=r"through the proxy 127\.0\.0\.1:9 could not be fetched") as caught:
+        HttpFetcher(environment=environment).download_bytes(f"{scheme}://repo.example/file", 100)
+    assert "geheim" not in str(caught.value)
