@@ -14,7 +14,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from convert import table, zoo
-from convert.fetch import FetchError
 from convert.run import ROW_S, Bench, Results, selected
 
 TARGETS = table.TARGETS
@@ -32,8 +31,8 @@ def main() -> int:
         for target in arguments.targets or TARGETS:
             try:
                 bench.run(case, target, tuple(arguments.formats or FORMATS))
-            except FetchError as error:
-                _say(f"{case.name}: {error}")
+            except Exception as error:  # noqa: BLE001 - one place must not end the run
+                _say(f"{case.name} {target}: {type(error).__name__}: {error}")
                 failed = 1
     rows = list(results.rows.values())
     print(table.text(rows))

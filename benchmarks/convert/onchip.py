@@ -20,8 +20,10 @@ from edgesdk_converters.steps import Ref, Runner, Silent
 
 from edgesdk.targets.profiles import load_profile
 
-PARSED = {"jetson-orin-gpu": str(Path(__file__).with_name("jetson-parsed.toml"))}
+OWN = {"jetson-orin-gpu": "jetson-parsed.toml"}
 """Profiles that this benchmark uses in place of those of the name."""
+SLOW = {("qualcomm-htp", "magika"): "htp-source.toml", ("qualcomm-htp", "basic-pitch"): "htp-source.toml"}
+"""Where a call takes the simulator about five seconds: it compiles and places, and the portable file answers."""
 TIMEOUT_S = 600.0
 
 
@@ -40,23 +42,24 @@ class OnChip:
     outputs: dict[str, Any] | None
 
 
-def profile_of(target: str) -> str:
+def profile_of(target: str, case: str) -> str:
     """Return what `edge convert` is given for a target: its name, or a profile of this benchmark's."""
-    return PARSED.get(target, target)
+    own = SLOW.get((target, case), OWN.get(target))
+    return target if own is None else str(Path(__file__).with_name(own))
 
 
-def backend_of(target: str) -> Backend | None:
+def backend_of(target: str, case: str) -> Backend | None:
     """Return the compiler of a target; None where the portable file is run."""
-    return find_backend(load_profile(profile_of(target)))
+    return find_backend(load_profile(profile_of(target, case)))
 
 
-def run(artifact: Path, target: str, folder: Path, cache: Path) -> OnChip:
+def run(artifact: Path, target: str, case: str, folder: Path, cache: Path) -> OnChip:
     """Compile an artifact as it is, and run the case's evaluation data where the target's tool can.
 
     Raises:
         EdgeError: The tool does not take it.
     """
-    backend, profile = backend_of(target), load_profile(profile_of(target))
+    backend, profile = backend_of(target, case), load_profile(profile_of(target, case))
     assert backend is not None
     # A tool that quantizes by itself is told not to: the file is quantized.
     job = (backend, profile, find_recipe("float16" if backend.quantizes else "int8"))

@@ -114,7 +114,7 @@ class Bench:
 
     def run(self, case: Case, target: str, formats: tuple[str, ...]) -> None:
         """Add the rows of one case on one target that are not there yet."""
-        folder, backend = zoo.prepare(case, self._cache), onchip.backend_of(target)
+        folder, backend = zoo.prepare(case, self._cache), onchip.backend_of(target, case.name)
         for artifact_format in formats if backend is None else (backend.source,):
             # A target with a compiler takes one format, which is converted to if need be.
             wanted = (artifact_format, "keras") if backend is None else (artifact_format, "keras", "tflite", "onnx")
@@ -145,9 +145,9 @@ class _Place:
     def __init__(self, bench: Bench, case: Case, folder: Path, target: str, artifact_format: str) -> None:
         self._bench, self._case, self._whole = bench, case, folder
         self._target, self._format = target, artifact_format
-        self._backend = onchip.backend_of(target)
+        self._backend = onchip.backend_of(target, case.name)
         self._scratch = bench.cache / "work" / case.name / artifact_format
-        most = most_samples(case.name, target)
+        most = most_samples(case.name, target) if self._backend and self._backend.measure else None
         self._folder = capped(folder, most, bench.cache / "work" / case.name / f"of-{most}")
         self._answers = self._scratch / f"answers-{self._folder.name}"
 
@@ -204,7 +204,8 @@ class _Place:
 
     def _make(self, tool: str, model: Path, source: Path) -> Made:
         if tool == OURS:
-            recipe, target = RECIPE.get(self._target, "int8"), onchip.profile_of(self._target)
+            recipe = RECIPE.get(self._target, "int8")
+            target = onchip.profile_of(self._target, self._case.name)
             return self._ours(model, recipe, target, self._folder, max_drop=self._case.max_drop, **_repair())
         peer = next(peer for peer in peers.PEERS if peer.name == tool)
         out = self._scratch / tool
@@ -266,7 +267,7 @@ class _Place:
             return made
         row, found = dict(made.row), made.outputs
         if self._backend is not None and found is None:
-            there = onchip.run(made.artifact, self._target, self._folder, self._bench.cache / "steps")
+            there = onchip.run(made.artifact, self._target, self._case.name, self._folder, self._bench.cache / "steps")
             row |= {"bytes": there.size, "placement": there.placement}
             found = there.outputs
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from edgesdk.bundle.manifest import RuntimeName
@@ -16,7 +16,8 @@ Judged = Literal["source", "simulator", "artifact"]
 simulator of the chip; or the compiled artifact itself, run by the vendor's own runtime."""
 
 TORCH = "2.13.0"
-PARSER = "parser"
+PARSER, JUDGE = "parser", "judge"
+"""Options of ours beside the tools': ask TensorRT's parser; let the portable file answer for the chip."""
 TENSORRT_RTX = "1.7.1.116"
 
 
@@ -65,8 +66,9 @@ class Backend:
         return self.name != "tensorrt" or PARSER in self.params(target)
 
     def params(self, target: Profile) -> dict[str, Any]:
-        """Return the compiler's options for a target, as plain JSON."""
-        return dict(target.compiler.options) if target.compiler is not None else {}
+        """Return the compiler's options for a target, as plain JSON, without what is not for the tool."""
+        options = target.compiler.options if target.compiler is not None else {}
+        return {name: value for name, value in options.items() if name != JUDGE}
 
     def refusal(self, recipe: Recipe) -> str | None:
         """Return why a recipe's artifact is not what it takes, or None."""
@@ -221,7 +223,17 @@ def find_backend(target: Profile) -> Backend | None:
     missing = [name for name in _OPTIONS.get(target.compiler.name, ()) if name not in target.compiler.options]
     if missing:
         raise ConfigError("config-invalid", f"the target {target.name}: compiler.options lacks {', '.join(missing)}")
-    return BACKENDS[target.compiler.name]
+    return _judging(BACKENDS[target.compiler.name], target.compiler.options.get(JUDGE), target.name)
+
+
+def _judging(backend: Backend, judge: Any, target: str) -> Backend:
+    """Return the backend that lets the portable file answer, where a profile asks for it: simulators may be slow."""
+    if judge is None:
+        return backend
+    if judge != "source" or backend.quantizes:
+        known = f"{backend.title} quantizes by itself, so no other file can answer" if backend.quantizes else '"source"'
+        raise ConfigError("config-invalid", f"the target {target}: compiler.options.judge is {judge!r}; known: {known}")
+    return replace(backend, judged="source", measure=None)
 
 
 _OPTIONS = {

@@ -125,9 +125,18 @@ def test_a_target_says_who_answered_and_to_how_many():
 
 def test_a_jetson_is_asked_with_its_parser():
     """The benchmark's own profile compiles; every other target's is the one that we ship."""
-    backend = onchip.backend_of("jetson-orin-gpu")
+    backend = onchip.backend_of("jetson-orin-gpu", "fashion")
     assert backend is not None
     assert backend.name == "tensorrt"
-    assert onchip.profile_of("jetson-orin-gpu").endswith(".toml")
-    assert onchip.profile_of("rk3588") == "rk3588"
-    assert onchip.backend_of("linux-arm64-cpu") is None
+    assert onchip.profile_of("jetson-orin-gpu", "fashion").endswith(".toml")
+    assert onchip.profile_of("rk3588", "magika") == "rk3588"
+    assert onchip.backend_of("linux-arm64-cpu", "fashion") is None
+
+
+def test_a_simulator_that_is_too_slow_for_a_case_only_compiles():
+    """The HTP back end takes seconds a call of Magika: the portable file answers, the tool places."""
+    slow, fast = (onchip.backend_of("qualcomm-htp", case) for case in ("magika", "wearable"))
+    assert slow is not None
+    assert fast is not None
+    assert (slow.name, slow.judged, slow.measure) == ("qnn", "source", None)
+    assert (fast.judged, fast.measure is None) == ("artifact", False)

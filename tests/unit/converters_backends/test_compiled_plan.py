@@ -107,3 +107,25 @@ def test_a_jetsons_file_is_shipped_as_it_is(tmp_path):
     board.write_text('base = "jetson-orin-gpu"\nname = "b"\n[compiler.options]\nparser = "tensorrt-rtx"\n')
     [variant] = plan(str(board)).variants
     assert variant.compiled is not None
+
+
+def test_a_profile_lets_the_portable_file_answer(tmp_path):
+    """A simulator may take seconds a call: asked so, the file before compilation is judged; the tool still compiles."""
+    board = tmp_path / "b.toml"
+    board.write_text('base = "qualcomm-htp"\nname = "b"\n[compiler.options]\njudge = "source"\n')
+    made = plan(str(board))
+    [variant] = made.variants
+    assert list(variant.measures) == ["onnxruntime"]
+    assert variant.backend is not None
+    assert variant.backend.judged == "source"
+    [compiling] = [step for step in made.steps if step.name == variant.compile_step]
+    assert compiling.params["options"] == {"htp_arch": 73}
+
+
+@pytest.mark.parametrize(("base", "judge"), [("qualcomm-htp", "nobody"), ("rk3588", "source")])
+def test_who_cannot_answer_is_refused(tmp_path, base, judge):
+    """A judge that there is none, and a portable file that is still float where the tool quantizes."""
+    board = tmp_path / "b.toml"
+    board.write_text(f'base = "{base}"\nname = "b"\n[compiler.options]\njudge = "{judge}"\n')
+    with pytest.raises(ConfigError, match=r"compiler\.options\.judge"):
+        plan(str(board))
