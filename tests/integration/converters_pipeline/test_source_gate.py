@@ -1,0 +1,133 @@
+"""A float model that only guesses on the evaluation data is refused, and what would make it right is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from edgesdk_converters import convert
+from numpy.typing import NDArray
+
+from edgesdk.errors import ReleaseError
+
+CONTRACT = """
+version = "1.0"
+task = "classification"
+labels = ["dark", "bright"]
+
+[[inputs]]
+name = "image"
+shape = [1, 4, 4, {channels}]
+layout = "NHWC"
+{colour}
+range = [0.0, 255.0]
+{normalisation}
+[[outputs]]
+name = "scores"
+shape = [1, 2]
+"""
+RIGHT = "[inputs.normalisation]\nmean = [{mean}]\nstd = [{std}]\n"
+
+
+def model(path: Path, weights: NDArray[Any], shape: tuple[int, ...]) -> Path:
+    """A linear classifier of flat pictures: ``[-s, s]`` for ``s = sum(weights * x)``."""
+    both = np.stack([-weights.reshape(-1), weights.reshape(-1)], axis=1).astype(np.float32)
+    flat = onnx.numpy_helper.from_array(np.array([1, both.shape[0]], np.int64), "flat")
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Reshape", ["image", "flat"], ["row"]),
+            onnx.helper.make_node("MatMul", ["row", "weights"], ["scores"]),
+        ],
+        "linear",
+        [onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, shape)],
+        [onnx.helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, [1, 2])],
+        [flat, onnx.numpy_helper.from_array(both, "weights")],
+    )
+    made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 15)])
+    made.ir_version = 8
+    onnx.save(made, path)
+    return path
+
+
+def pictures(rows: int = 400, channels: int = 1) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Pictures about half of which are brighter than grey in their first channel, and which."""
+    generator = np.random.default_rng(5)
+    bright = generator.integers(0, 2, rows)
+    x = generator.uniform(0, 120, (rows, 4, 4, channels)).astype(np.float32)
+    x[..., 0] += 130 * bright[:, None, None]
+    return x, bright
+
+
+def converted(folder: Path, source: Path, contract: str, x: NDArray[Any], y: NDArray[Any], **words: Any) -> Any:
+    """Convert to float ONNX, judged on these rows."""
+    (folder / "contract.toml").write_text(contract)
+    np.savez(folder / "evaluation.npz", x=x, y=y)
+    asked: dict[str, Any] = {
+        "targets": ["linux-x86_64-cpu"],
+        "recipes": ["float"],
+        "max_drop": 0.1,
+        "name": "light",
+    } | words
+    return convert(
+        source,
+        release="1.0.0",
+        contract=folder / "contract.toml",
+        evaluation=folder / "evaluation.npz",
+        cache_dir=folder / "cache",
+        out=folder / "release",
+        **asked,
+    )
+
+
+def test_a_missing_normalisation_is_named(tmp_path: Path) -> None:
+    """Trained on -1 to 1 and given 0 to 255 it calls everything bright; the hint says which mean and deviation help."""
+    x, y = pictures()
+    source = model(tmp_path / "m.onnx", np.ones((4, 4, 1)), (1, 4, 4, 1))
+    bare = CONTRACT.format(channels=1, colour='colour = "GRAY"', normalisation="")
+    with pytest.raises(ReleaseError) as caught:
+        converted(tmp_path, source, bare, x, y)
+    assert caught.value.code == "source-wrong"
+    assert caught.value.hint is not None
+    assert "mean = [127.5] and std = [127.5] it is right on 200 of 200 rows" in caught.value.hint
+    assert not (tmp_path / "release").exists()
+    right = bare.replace("[[outputs]]", RIGHT.format(mean="127.5", std="127.5") + "[[outputs]]")
+    made = converted(tmp_path, source, right, x, y)
+    assert made.judged[0].evaluation.value == 1.0
+
+
+def test_exchanged_colours_are_named(tmp_path: Path) -> None:
+    """A model that looks at blue where the app gives red guesses; the hint says so."""
+    x, y = pictures(channels=3)
+    weights = np.zeros((4, 4, 3))
+    weights[..., 2] = 1
+    source = model(tmp_path / "m.onnx", weights, (1, 4, 4, 3))
+    norm = RIGHT.format(mean="127.5, 127.5, 127.5", std="127.5, 127.5, 127.5")
+    contract = CONTRACT.format(channels=3, colour='colour = "RGB"', normalisation=norm)
+    with pytest.raises(ReleaseError) as caught:
+        converted(tmp_path, source, contract, x, y)
+    assert caught.value.code == "source-wrong"
+    assert "colours exchanged" in str(caught.value.hint)
+
+
+def test_labels_in_another_order_are_named(tmp_path: Path) -> None:
+    """All answers are right under the other name; the repair ladder is not climbed for that."""
+    x, y = pictures()
+    source = model(tmp_path / "m.onnx", np.ones((4, 4, 1)), (1, 4, 4, 1))
+    norm = RIGHT.format(mean="127.5", std="127.5")
+    contract = CONTRACT.format(channels=1, colour='colour = "GRAY"', normalisation=norm)
+    with pytest.raises(ReleaseError, match="'bright' for 'dark', 'dark' for 'bright'") as caught:
+        converted(tmp_path, source, contract, x, 1 - y, repair=True)
+    assert caught.value.code == "source-wrong"
+
+
+def test_without_the_gate_it_is_the_users_word(tmp_path: Path) -> None:
+    """`gate=False` with a reason packs it; so does another metric than the answered class."""
+    x, y = pictures()
+    source = model(tmp_path / "m.onnx", np.ones((4, 4, 1)), (1, 4, 4, 1))
+    bare = CONTRACT.format(channels=1, colour='colour = "GRAY"', normalisation="")
+    converted(tmp_path, source, bare, x, y, gate=False, reason="a test")
+    made = converted(tmp_path, source, bare, x, y, metric="auc", force=True)
+    assert made.judged[0].evaluation.value == 1.0
