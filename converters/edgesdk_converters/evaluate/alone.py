@@ -1,7 +1,7 @@
 """What each layer costs when it alone is quantized: the noise that reaches the outputs, on calibration data.
 
 Noise of small errors adds up: the sum over the layers of what each costs alone is near the cost of all together
-(within a factor of two on the models of the benchmark). So the fewest layers that must stay in float for a wanted
+(within a factor of three on the models of the benchmark). So the fewest layers that must stay in float for a wanted
 signal-to-noise ratio are found without trying combinations: the dearest first.
 """
 
