@@ -1,4 +1,4 @@
-"""Print docs/errors.md from the table in edgesdk.errors: `python docs/render_errors.py > docs/errors.md`."""
+"""Print docs/errors.md from the table in edgesdk.error_codes: `python docs/render_errors.py > docs/errors.md`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from edgesdk.errors import CODES, FAMILIES
 
 HEAD = """# Errors
 
-Rendered by `docs/render_errors.py` from `edgesdk/errors.py`. Every error is printed once, as what is wrong, its
+Rendered by `docs/render_errors.py` from `edgesdk/error_codes.py`. Every error is printed once, as what is wrong, its
 code, and what to do; with `--json` as one object `{"error": {"code", "message", "hint"}}` on standard error.
 
 | exit code | family | meaning |
