@@ -62,7 +62,7 @@ class Asked:
         recipe: As asked.
         format: Of the artifact.
         x86: Whether the target is an x86 processor.
-        compiled: Whether a vendor's tool compiles the artifact.
+        compiled: Whether a vendor's tool compiles the artifact, for what runs integers only.
     """
 
     recipe: Recipe
@@ -78,7 +78,7 @@ class Asked:
 
     @property
     def mixes(self) -> bool:
-        """Whether arithmetic may run in float: ONNX that a CPU runs as it is."""
+        """Whether arithmetic may run in float: ONNX that a CPU runs as it is, or a GPU."""
         options = self.recipe.options(self.format)
         return isinstance(options, OnnxStatic) and not self.compiled and not options.qualcomm
 

@@ -36,6 +36,7 @@ class Backend:
         environment: Where the tool is.
         compile: Child action ``module:function`` that writes ``model`` + suffix.
         measure: Child action that runs what it compiled; None: the portable file is run in its own runtime.
+        mixes: Whether the accelerator computes in float what is not quantized, so that int8 may be for a part.
         quantizes: Whether the tool itself quantizes, from the float file and the calibration data.
         variables: Environment variables that the tool gets.
         providers: What onnxruntime must run it on, best first: one that is missing is an error on the device, because
@@ -52,6 +53,7 @@ class Backend:
     environment: Environment
     compile: str
     measure: str | None = None
+    mixes: bool = False
     quantizes: bool = False
     variables: tuple[tuple[str, str], ...] = ()
     providers: tuple[str, ...] = ()
@@ -163,6 +165,7 @@ BACKENDS: dict[str, Backend] = {
                 no_deps=True,
             ),
             compile=f"{_HERE}.tensorrt:compile_model",
+            mixes=True,
             providers=("TensorrtExecutionProvider", "CUDAExecutionProvider"),
         ),
         Backend(
