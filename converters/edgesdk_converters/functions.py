@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import difflib
 import importlib
@@ -9,9 +10,8 @@ import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from edgesdk.errors import ConfigError, EdgeError
@@ -37,6 +37,41 @@ def find_module(name: str, what: str) -> str | None:
     return found.origin
 
 
+def find_function(name: str, what: str) -> None:
+    """Look for a ``module:function`` without running anything: its file is read, not imported.
+
+    Only what cannot be is refused: a module that imports all of another, or makes names as it runs, may have it.
+
+    Raises:
+        ConfigError: ``file-missing`` if there is no such module, ``argument-invalid`` if its file names no such
+            function.
+    """
+    file = find_module(name, what)
+    if file is None or not file.endswith(".py"):
+        return
+    with reported(name, what, file):
+        tree = ast.parse(Path(file).read_text(), filename=file)
+    names, wanted = _names(tree), name.partition(":")[2]
+    if names is not None and wanted not in names:
+        raise _no_function(name, what, name.partition(":")[0], sorted(names))
+
+
+def _names(tree: ast.Module) -> set[str] | None:
+    """Return the names that statements of a module bind, wherever they stand; None if there may be others."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.alias(name="*") | ast.Name(id="globals") | ast.FunctionDef(name="__getattr__"):
+                return None
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                found.add(name)
+            case ast.Name(id=name, ctx=ast.Store()):
+                found.add(name)
+            case ast.alias(name=name, asname=other):
+                found.add(other or name)
+    return found
+
+
 def load_function(name: str, what: str) -> Callable[..., Any]:
     """Import a user's ``module:function``, the working directory first.
 
@@ -49,7 +84,8 @@ def load_function(name: str, what: str) -> Callable[..., Any]:
         module = importlib.import_module(name.partition(":")[0])
     found: Callable[..., Any] | None = getattr(module, name.partition(":")[2], None)
     if not callable(found):
-        raise _no_function(name, what, module)
+        there = [key for key, value in vars(module).items() if callable(value)]
+        raise _no_function(name, what, module.__name__, there)
     return found
 
 
@@ -93,12 +129,12 @@ def _no_module(name: str, what: str) -> ConfigError:
     return ConfigError("file-missing", f"no {what} function {name}: there is no such module", hint=hint)
 
 
-def _no_function(name: str, what: str, module: ModuleType) -> ConfigError:
-    wanted, own = name.partition(":")[2], vars(module).items()
-    there = [key for key, value in own if callable(value) and not key.startswith("_")]
+def _no_function(name: str, what: str, module: str, names: Iterable[str]) -> ConfigError:
+    wanted = name.partition(":")[2]
+    there = [key for key in names if not key.startswith("_")]
     near = difflib.get_close_matches(wanted, there) or there[:NAMED]
-    hint = f"Choose {' or '.join(near)}." if near else f"Define a function in {module.__name__}."
-    message = f"no {what} function {name}: the module {module.__name__} has no function {wanted!r}"
+    hint = f"Choose {' or '.join(near)}." if near else f"Define a function in {module}."
+    message = f"no {what} function {name}: the module {module} has no function {wanted!r}"
     return ConfigError("argument-invalid", message, hint=hint)
 
 

@@ -18,15 +18,17 @@ from edgesdk.bundle.manifest import ReleaseIndex
 from edgesdk.bundle.release import write_release
 from edgesdk.canonical import canonical_json
 from edgesdk.clock import SystemClock, parse_rfc3339, rfc3339
-from edgesdk.errors import ConfigError
-from edgesdk_converters.cache import StepCache, default_cache_dir
+from edgesdk.errors import ConfigError, EdgeError
+from edgesdk_converters.cache import Entry, StepCache, default_cache_dir
 from edgesdk_converters.judge import Judged, check_gate, check_placement, judge
 from edgesdk_converters.packing import lineage_of, write_variant
 from edgesdk_converters.plan import Plan
+from edgesdk_converters.refusal import REFUSALS, forget_refusal, refusal_folder, write_refusal
 from edgesdk_converters.repair import climb, pareto
 from edgesdk_converters.report import PAGE_NAME, REPORT_NAME, make_report, render
-from edgesdk_converters.request import Request, prepare
+from edgesdk_converters.request import Prepared, Request, prepare
 from edgesdk_converters.rungs import Point
+from edgesdk_converters.source_gate import check_source
 from edgesdk_converters.steps import Observer, Runner, Silent
 
 
@@ -65,6 +67,8 @@ class Conversion:
 def run(request: Request, observer: PlanObserver | None = None) -> Conversion:
     """Convert, evaluate, gate and pack; the release folder appears whole or not at all.
 
+    What is refused leaves its report beside it (`refusal.refusal_folder`), until a later conversion passes.
+
     Raises:
         EdgeError: Whatever is wrong; finished steps stay cached, so the next call goes on from there.
     """
@@ -76,15 +80,15 @@ def run(request: Request, observer: PlanObserver | None = None) -> Conversion:
     cached = runner.cached(prepared.plan.steps)
     observer.plan(prepared.plan, cached, runner.expected(prepared.plan.steps))
     points: dict[str, list[Point]] = {}
-    if request.repair:
-        climbed = climb(prepared, runner, observer)
-        prepared, judged, entries, points = climbed.prepared, climbed.judged, climbed.entries, climbed.points
-    else:
-        entries = runner.run(prepared.plan.steps, observer)
-        judged = [judge(prepared, each, runner.path(each.artifact), entries) for each in prepared.plan.variants]
-    for each in judged:
-        check_placement(each, request)
-        check_gate(each, request)
+    try:
+        prepared, judged, entries = _judged(prepared, runner, observer, points)
+    except EdgeError as error:
+        if error.code not in REFUSALS:
+            raise
+        left = refusal_folder(request.out)
+        with _folder(left, force=True) as folder:
+            write_refusal(folder, error, prepared, runner, points, cached=cached, built_at=built_at)
+        raise type(error)(error.code, error.message, hint=f"{error.hint} See {left / PAGE_NAME}.") from error
     with _folder(request.out, force=request.force) as folder:
         bundles = [write_variant(folder, prepared, each) for each in judged]
         index = write_release(
@@ -100,7 +104,26 @@ def run(request: Request, observer: PlanObserver | None = None) -> Conversion:
         report["seconds"] = round(time.monotonic() - started, 3)
         (folder / REPORT_NAME).write_bytes(canonical_json(report))
         (folder / PAGE_NAME).write_text(render(report))
+    forget_refusal(request.out)
     return Conversion(folder=request.out, index=index, report=report, judged=tuple(judged))
+
+
+def _judged(
+    prepared: Prepared, runner: Runner, observer: Observer, points: dict[str, list[Point]]
+) -> tuple[Prepared, list[Judged], Mapping[str, Entry]]:
+    """Run all steps, and give the variants that nothing refuses; with repair, the plan of those that it chose."""
+    if prepared.request.repair:
+        climbed = climb(prepared, runner, observer, points)
+        prepared, judged, entries = climbed.prepared, climbed.judged, climbed.entries
+    else:
+        entries = runner.run(prepared.plan.steps, observer)
+        for each in {variant.source_measure: variant for variant in prepared.plan.variants}.values():
+            check_source(prepared, each, runner, entries, observer)
+        judged = [judge(prepared, each, runner.path(each.artifact), entries) for each in prepared.plan.variants]
+    for found in judged:
+        check_placement(found, prepared.request)
+        check_gate(found, prepared.request)
+    return prepared, judged, entries
 
 
 def _notes(request: Request) -> str:

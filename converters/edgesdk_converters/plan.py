@@ -408,7 +408,7 @@ def _no_runtime(artifact_format: Format) -> ConfigError:
     return ConfigError(
         "dependency-missing",
         f"no runtime for {artifact_format} is installed, so artifacts cannot be judged",
-        hint="Install edgesdk[litert] or edgesdk[onnx].",
+        hint=f"Install edgesdk[{'litert' if artifact_format == 'tflite' else 'onnx'}], or choose another --format.",
     )
 
 

@@ -61,8 +61,9 @@ class TerminalProgress:
         for line in plan.left_out:
             self._console.print(f"left out for {line}")
         self._console.print(estimate([step.name for step in plan.steps], cached, expected))
-        if len(cached) < len(plan.steps):
-            self._console.print(_steps(plan, cached, expected))
+        left = [step.name for step in plan.steps if step.name not in cached]
+        if left:
+            self._console.print(f"  {', '.join(left)}", style="dim", highlight=False)
 
     def begin(self, step: Step) -> isolation.Progress:
         """Show a step's bar."""
@@ -78,14 +79,6 @@ class TerminalProgress:
             return
         note = "at hand" if cached else f"{seconds:.1f} s"
         self._bars.update(self._tasks[step.name], description=f"{step.name} ({note})", completed=1, total=1)
-
-
-def _steps(plan: Plan, cached: set[str], expected: Mapping[str, float]) -> Table:
-    table = Table.grid(padding=(0, 2, 0, 2))
-    for step in plan.steps:
-        known = f"about {expected[step.name]:.0f} s" if step.name in expected else "never ran here"
-        table.add_row(step.name, Text("at hand" if step.name in cached else known, style="dim"))
-    return table
 
 
 def estimate(steps: Sequence[str], cached: set[str], expected: Mapping[str, float]) -> str:

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from edgesdk.errors import ConfigError
+from edgesdk_converters.near import did_you_mean
 
 Format = Literal["tflite", "onnx"]
 Precision = Literal["float32", "float16", "int8", "int8-dynamic", "int16x8"]
@@ -289,7 +290,7 @@ def find_recipe(name: str) -> Recipe:
     try:
         return RECIPES[name]
     except KeyError:
-        hint = f"Choose one of: {', '.join(RECIPES)}; or give a .toml file."
+        hint = f"{did_you_mean(name, RECIPES)}Choose one of: {', '.join(RECIPES)}; or give a .toml file."
         raise ConfigError("argument-invalid", f"no recipe is called {name!r}", hint=hint) from None
 
 

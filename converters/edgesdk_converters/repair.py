@@ -35,6 +35,7 @@ from edgesdk_converters.plan import Plan, VariantPlan, build_plan
 from edgesdk_converters.recipes import Recipe
 from edgesdk_converters.request import Prepared
 from edgesdk_converters.rungs import RANGES, Asked, Heard, Kind, Point, alpha_of, changed, front, rungs
+from edgesdk_converters.source_gate import check_source
 from edgesdk_converters.steps import Observer, Ref, Runner, Step
 
 GATES = frozenset({"accuracy-gate", "accuracy-thin", "latency-gate", "artifact-unloadable"})
@@ -48,17 +49,21 @@ class Climbed:
         prepared: With the plan of the rungs that passed.
         judged: Their variants, in the order of that plan.
         entries: Results of its steps.
-        points: By the variant that was asked for.
     """
 
     prepared: Prepared
     judged: list[Judged]
     entries: dict[str, Entry]
-    points: dict[str, list[Point]]
 
 
-def climb(prepared: Prepared, runner: Runner, observer: Observer) -> Climbed:
+def climb(prepared: Prepared, runner: Runner, observer: Observer, points: dict[str, list[Point]]) -> Climbed:
     """Make every variant by the first rung that passes.
+
+    Args:
+        prepared: What was asked.
+        runner: Runs the steps.
+        observer: Is told how they come along.
+        points: Gets what is tried, by variant, also where it ends in a refusal.
 
     Raises:
         ReleaseError: ``repair-exhausted`` with the best rung, if none passes.
@@ -66,6 +71,7 @@ def climb(prepared: Prepared, runner: Runner, observer: Observer) -> Climbed:
     """
     seen = _Once(observer)
     ladders = [_Ladder(prepared, variant, runner, seen) for variant in prepared.plan.variants]
+    points.update({ladder.asked.name: ladder.points for ladder in ladders})
     chosen = [ladder.climb() for ladder in ladders]
     plan = merged(chosen)
     entries = runner.run(plan.steps, seen)
@@ -74,7 +80,6 @@ def climb(prepared: Prepared, runner: Runner, observer: Observer) -> Climbed:
         prepared=final,
         judged=[judge(final, variant, runner.path(variant.artifact), entries) for variant in plan.variants],
         entries=entries,
-        points={ladder.asked.name: ladder.points for ladder in ladders},
     )
 
 
@@ -107,7 +112,7 @@ class _Ladder:
             recipe=asked.recipe,
             format=asked.format,
             x86="x86_64" in asked.target.architectures,
-            compiled=asked.backend is not None,
+            compiled=asked.backend is not None and not asked.backend.mixes,
         )
 
     def climb(self) -> Plan:
@@ -131,6 +136,10 @@ class _Ladder:
             plan = self._plan(recipe, alpha)
             entries = self._runner.run(plan.steps, self._observer)
             (variant,) = plan.variants
+            if kind == "asked":
+                check_source(
+                    dataclasses.replace(self._prepared, plan=plan), variant, self._runner, entries, self._observer
+                )
             judged = judge(self._prepared, variant, self._runner.path(variant.artifact), entries)
         except EdgeError as error:
             if kind == "asked" and error.code not in GATES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,15 +10,16 @@ import msgspec
 
 from edgesdk.bundle.manifest import ModelName, ReleaseVersion
 from edgesdk.contract import Contract, load_contract_toml
-from edgesdk.errors import ConfigError
+from edgesdk.errors import ConfigError, TargetError
 from edgesdk.runtime import installed
-from edgesdk.targets.profiles import load_profile
+from edgesdk.targets.profiles import Profile, load_profile, profile_names
 from edgesdk_converters import MAX_DROP
 from edgesdk_converters.cache import default_cache_dir
 from edgesdk_converters.data import DataSet, check_overlap, check_values, file_sha256, open_data
 from edgesdk_converters.evaluate.catalogue import AGREEMENT, check_metric, default_metric, truth_kind
 from edgesdk_converters.inputs import as_npz
 from edgesdk_converters.joining import joined_plan
+from edgesdk_converters.near import did_you_mean
 from edgesdk_converters.plan import Plan, Wanted
 from edgesdk_converters.recipes import Format, find_recipes
 from edgesdk_converters.routes import TENSORFLOW_TOOLS, direct_formats
@@ -121,7 +123,8 @@ def prepare(request: Request) -> Prepared:
     contract = read_contract(request.contract)
     sources = _sources(request.models)
     recipes = find_recipes(request.recipes)
-    targets = [load_profile(name) for name in dict.fromkeys(request.targets)]
+    targets = [find_target(name) for name in dict.fromkeys(request.targets)]
+    _check_fallback(request, targets)
     data = _data(request, contract)
     wanted = Wanted(
         sources=sources,
@@ -163,6 +166,32 @@ def read_contract(path: Path) -> Contract:
         found = f"{len(contract.labels)} labels, but {contract.outputs[0].name!r} ends with {last}"
         raise ConfigError("config-invalid", f"{path} has {found}")
     return contract
+
+
+def find_target(name: str) -> Profile:
+    """Return a target's profile by its name or file.
+
+    Raises:
+        TargetError: ``target-unknown``; the hint offers what may have been meant.
+        ConfigError: ``file-missing`` or ``config-invalid`` for a file of the user.
+    """
+    try:
+        return load_profile(name)
+    except TargetError as error:
+        if error.code != "target-unknown":
+            raise
+        hint = f"{did_you_mean(name, profile_names())}{error.hint}"
+        raise TargetError(error.code, error.message, hint=hint) from None
+
+
+def _check_fallback(request: Request, targets: Sequence[Profile]) -> None:
+    """Refuse a limit that would hold of nothing: where there is no accelerator, nothing runs beside one."""
+    if request.fail_on_fallback is None or any(target.accelerator is not None for target in targets):
+        return
+    names = " and ".join(target.name for target in targets)
+    has = "have" if len(targets) > 1 else "has"
+    message = f"fail_on_fallback limits what runs beside an accelerator, and {names} {has} none"
+    raise ConfigError("argument-invalid", message, hint="Leave it out, or add a target with an accelerator.")
 
 
 def _check_there(request: Request) -> None:

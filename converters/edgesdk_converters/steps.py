@@ -137,6 +137,10 @@ class Runner:
             observer.end(step, cached=cached, seconds=self._done[step.name].seconds)
         return dict(self._done)
 
+    def done(self) -> dict[str, Entry]:
+        """Return the results of all steps that have run, by name."""
+        return dict(self._done)
+
     def path(self, source: Path | Ref) -> Path:
         """Return where a file is, given or made by a step that has run."""
         return _path(source, self._done)

@@ -90,7 +90,8 @@ def shrink(
 ) -> None:
     """Remove channels that no answer depends on: filters of zeros, and what nothing reads. Answers stay the same."""
     words = {"model": model, "out": out, "data": data, "contract": contract, "cache_dir": cache_dir, "force": force}
-    _do("prune", {**words, "amount": 0.0, "finetune": False, "timeout_s": timeout}, as_json=as_json)
+    asked = {**words, "amount": 0.0, "finetune": False, "timeout_s": timeout}
+    _do("prune", asked, as_json=as_json, title="shrink")
 
 
 @distill_app.command()
@@ -120,7 +121,7 @@ def distill(
     _do("distill", {**words, "timeout_s": timeout}, as_json=as_json)
 
 
-def _do(command: str, words: dict[str, Any], *, as_json: bool) -> None:
+def _do(command: str, words: dict[str, Any], *, as_json: bool, title: str | None = None) -> None:
     from edgesdk_converters.compress import api  # noqa: PLC0415 - heavy
 
     run = getattr(api, command)
@@ -128,7 +129,7 @@ def _do(command: str, words: dict[str, Any], *, as_json: bool) -> None:
         made: Compressed = run(**words)
         typer.echo(json.dumps({"path": str(made.path), "report_path": str(made.report_path), **made.report}))
         return
-    with _progress(command) as told:
+    with _progress(title or command) as told:
         made = run(told=told, **words)
     from edgesdk_converters.compress.lines import lines  # noqa: PLC0415 - heavy
 

@@ -27,6 +27,8 @@ def lines(made: Compressed) -> Iterator[str]:
         yield "not fine-tuned: with --data and --validation most of a loss usually comes back"
     if report["words"].get("by") == "weights" and report["words"]["amount"] > 0:
         yield "zeroed weights make a download smaller, not the model faster: --by channels does"
+    if report["command"] == "prune" and report["words"]["amount"] == 0 and not report.get("removed"):
+        yield "nothing was removed: every channel counts; the file written is the same model"
     if report.get("removed"):
         removed = ", ".join(f"{name} {count}" for name, count in report["removed"].items())
         yield f"channels removed: {removed}"

@@ -16,7 +16,7 @@ from edgesdk.errors import ConfigError
 from edgesdk_converters.data import DataSet, has_batch
 from edgesdk_converters.evaluate import scores
 from edgesdk_converters.evaluate.scores import Outputs, Scored
-from edgesdk_converters.functions import file_of, find_module, load_function, reported
+from edgesdk_converters.functions import file_of, find_function, load_function, reported
 
 Truth = Literal["class", "classes", "values", "none"]
 """What labels a data set has: one class per sample, several, numbers, or none."""
@@ -224,7 +224,7 @@ def check_metric(name: str, contract: Contract, truth: Truth) -> str:
     if ":" not in name:
         return find_metric(name, contract, truth).name
     _check_labelled(name, truth)
-    find_module(name, "metric")
+    find_function(name, "metric")
     return name
 
 

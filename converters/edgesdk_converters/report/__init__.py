@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from edgesdk_converters.report.data import REPORT_NAME, REPORT_SCHEMA, make_report
+from edgesdk_converters.report.data import REFUSAL_SCHEMA, REPORT_NAME, REPORT_SCHEMA, make_refusal, make_report
 from edgesdk_converters.report.page import PAGE_NAME, render
 
-__all__ = ["PAGE_NAME", "REPORT_NAME", "REPORT_SCHEMA", "make_report", "render"]
+__all__ = [
+    "PAGE_NAME",
+    "REFUSAL_SCHEMA",
+    "REPORT_NAME",
+    "REPORT_SCHEMA",
+    "make_refusal",
+    "make_report",
+    "render",
+]

@@ -14,28 +14,43 @@ MOST_ROWS = 60
 _NOISY_DB, _BROKEN_DB = 20, 10
 
 
-def changes(variants: Sequence[Mapping[str, Any]], limit: float | None) -> str:
-    """Draw each variant's change of the metric with its paired interval; `limit` is the largest allowed loss."""
+def changes(variants: Sequence[Mapping[str, Any]], limit: float | None, *, share: bool, greater: bool) -> str:
+    """Draw each variant's change of the metric with its paired interval.
+
+    Args:
+        variants: Those of the report that were judged.
+        limit: The largest allowed loss, in the metric's unit.
+        share: Whether the metric is a share, drawn in points; else in its own unit.
+        greater: Whether more of it is better: the side on which a loss lies.
+    """
     rows = [(variant["variant"], variant["evaluation"]) for variant in variants if variant.get("evaluation")]
     values = [bound for _name, found in rows for bound in (*found["interval"], found["difference"])]
-    edge = max(max(map(abs, values), default=0) * 1.1, 1.25 * (limit or 0), 1e-4)
+    edge = max(max(map(abs, values), default=0) * 1.1, 1.25 * (limit or 0), 1e-4 if share else 1e-12)
     left = min(330, 20 + CHARACTER * max(len(name) for name, _found in rows))
     drawing = Drawing(WIDE, 34 + ROW * len(rows), "Change of the metric against the float source, with intervals")
     x = Scale(-edge, edge, left, WIDE - 20)
-    bottom = 6 + ROW * len(rows)
+    bottom, times = 6 + ROW * len(rows), 100 if share else 1
     if limit:
-        drawing.rect(x(-edge), 2, x(-limit) - x(-edge), bottom - 2, "bad", "more than is allowed", ink=0.1)
-        drawing.line(x(-limit), 2, x(-limit), bottom, "limit")
-    _axis(drawing, x, bottom, lambda value: f"{100 * value:+g}" if value else "0", "points")
+        worst = (-edge, -limit) if greater else (limit, edge)
+        drawing.rect(x(worst[0]), 2, x(worst[1]) - x(worst[0]), bottom - 2, "bad", "more than is allowed", ink=0.1)
+        drawing.line(x(-limit if greater else limit), 2, x(-limit if greater else limit), bottom, "limit")
+    _axis(drawing, x, bottom, lambda value: f"{times * value:+g}" if value else "0", "points" if share else "its unit")
     drawing.line(x(0), 2, x(0), bottom, "zero")
     for row, (name, found) in enumerate(rows):
         y = 6 + ROW * (row + 0.5)
         low, high = found["interval"]
-        tip = f"{100 * found['difference']:+.2f} points (95 %: {100 * low:+.2f} to {100 * high:+.2f})"
+        tip = _change(found, share=share)
         drawing.text(left - 12, y + 4, name, anchor="end")
         drawing.rect(x(low), y - 5, x(high) - x(low), 10, "soft", tip)
         drawing.dot(x(found["difference"]), y, "own", tip)
     return drawing.svg()
+
+
+def _change(found: Mapping[str, Any], *, share: bool) -> str:
+    change, (low, high) = found["difference"], found["interval"]
+    if share:
+        return f"{100 * change:+.2f} points (95 %: {100 * low:+.2f} to {100 * high:+.2f})"
+    return f"{change:+.4g} (95 %: {low:+.4g} to {high:+.4g})"
 
 
 def classes(source: Sequence[Mapping[str, Any]], artifact: Sequence[Mapping[str, Any]]) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from edgesdk.bundle.manifest import ReleaseIndex, VariantEntry
+from edgesdk.bundle.manifest import ReleaseIndex
+from edgesdk.errors import EdgeError
 from edgesdk_converters.cache import Entry
 from edgesdk_converters.calibration.step import STEP
 from edgesdk_converters.judge import Judged
@@ -16,6 +17,7 @@ from edgesdk_converters.request import Prepared
 
 REPORT_NAME = "report.json"
 REPORT_SCHEMA = "edge.report/1"
+REFUSAL_SCHEMA = "edge.refusal/1"
 ENOUGH_TRUTH = 200
 """Examples below which a truth set is a weak judge of later releases."""
 
@@ -23,7 +25,7 @@ ENOUGH_TRUTH = 200
 def make_report(
     prepared: Prepared, judged: Sequence[Judged], entries: Mapping[str, Entry], index: ReleaseIndex, cached: set[str]
 ) -> dict[str, Any]:
-    """Return the report: files by name only, never a path of this machine.
+    """Return the report of a release: files by name only, never a path of this machine.
 
     Args:
         prepared: What was asked.
@@ -32,13 +34,54 @@ def make_report(
         index: The release.
         cached: Names of the steps that were at hand before.
     """
+    variants = [
+        {**msgspec.to_builtins(entry), **_variant(each, entries)}
+        for each, entry in zip(judged, index.variants, strict=True)
+    ]
+    lineage = msgspec.to_builtins(index.lineage)
+    return {**_about(prepared, entries, cached, index.built_at), "lineage": lineage, "variants": variants}
+
+
+def make_refusal(
+    prepared: Prepared,
+    judged: Sequence[Judged],
+    entries: Mapping[str, Entry],
+    cached: set[str],
+    *,
+    built_at: str,
+    error: EdgeError,
+) -> dict[str, Any]:
+    """Return the report of a conversion that ended without a release: the reason first, and what was measured.
+
+    Args:
+        prepared: What was asked.
+        judged: The variants that came so far.
+        entries: Results of the steps that ran, by name.
+        cached: Names of the steps that were at hand before.
+        built_at: When, RFC 3339.
+        error: The refusal.
+    """
+    variants = [
+        {
+            "variant": each.variant.name,
+            "target": each.variant.target.name,
+            "evaluation": msgspec.to_builtins(each.evaluation),
+            **_variant(each, entries),
+        }
+        for each in judged
+    ]
+    about = _about(prepared, entries, cached, built_at)
+    return {**about, "schema": REFUSAL_SCHEMA, "refused": error.to_dict(), "lineage": {}, "variants": variants}
+
+
+def _about(prepared: Prepared, entries: Mapping[str, Entry], cached: set[str], built_at: str) -> dict[str, Any]:
     request = prepared.request
-    sources = {each.variant.source.format: each.variant.source for each in judged}
+    sources = {each.source.format: each.source for each in prepared.plan.variants}
     return {
         "schema": REPORT_SCHEMA,
         "model": request.name,
         "release": request.release,
-        "built_at": index.built_at,
+        "built_at": built_at,
         "contract": msgspec.to_builtins(prepared.contract),
         "gate": {"on": request.gate, "max_drop": request.max_drop, "reason": request.reason},
         "doctor": _doctor(prepared, entries),
@@ -52,12 +95,11 @@ def make_report(
         },
         "left_out": list(prepared.plan.left_out),
         "weak_truth": "truth" not in prepared.data or prepared.data["truth"].count < ENOUGH_TRUTH,
-        "lineage": msgspec.to_builtins(index.lineage),
         "steps": [
             {"name": step.name, "cached": step.name in cached, "seconds": entries[step.name].seconds}
             for step in prepared.plan.steps
+            if step.name in entries
         ],
-        "variants": [_variant(each, entries, entry) for each, entry in zip(judged, index.variants, strict=True)],
     }
 
 
@@ -71,10 +113,9 @@ def _doctor(prepared: Prepared, entries: Mapping[str, Entry]) -> dict[str, Any]:
     }
 
 
-def _variant(judged: Judged, entries: Mapping[str, Entry], entry: VariantEntry) -> dict[str, Any]:
+def _variant(judged: Judged, entries: Mapping[str, Entry]) -> dict[str, Any]:
     variant, measured = judged.variant, judged.measured
     return {
-        **msgspec.to_builtins(entry),
         "format": variant.format,
         "recipe": msgspec.to_builtins(variant.recipe),
         "artifact_size": judged.shipped.stat().st_size,

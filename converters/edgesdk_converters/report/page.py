@@ -21,7 +21,7 @@ def render(report: Plain) -> str:
         A complete HTML document.
     """
     style = files("edgesdk_converters.report").joinpath("report.css").read_text()
-    title = f"{report['model']} {report['release']}"
+    title = f"{report['model']} {report['release']}{', refused' if report.get('refused') else ''}"
     parts = [
         f"<header><h1>{escape(title)}</h1><p>{escape(_what(report))}</p></header>",
         _verdict(report),
@@ -63,10 +63,16 @@ def verdict_of(variant: Plain) -> Plain | None:
 def _what(report: Plain) -> str:
     targets = dict.fromkeys(variant["target"] for variant in report["variants"])
     sources = ", ".join(source["file"] for source in report["sources"])
-    return f"{report['contract']['task']}, from {sources}, for {', '.join(targets)}; built {report['built_at']}"
+    meant = f", for {', '.join(targets)}" if targets else ""
+    done = "tried" if report.get("refused") else "built"
+    return f"{report['contract']['task']}, from {sources}{meant}; {done} {report['built_at']}"
 
 
 def _verdict(report: Plain) -> str:
+    refused = report.get("refused")
+    if refused is not None:
+        lead, more = f"Refused ({refused['code']}): {refused['message']}", f"{refused['hint']} There is no release."
+        return f"<div class='verdict refused'><b>{escape(lead)}</b><small>{escape(more)}</small></div>"
     gate, judged = report["gate"], [each for each in map(verdict_of, report["variants"]) if each is not None]
     passed = sum(each["outcome"] == "pass" for each in judged)
     if gate["on"] and judged:
@@ -87,19 +93,23 @@ def _verdict(report: Plain) -> str:
 def _limit(verdict: Plain) -> str:
     if verdict["unit"] != 1:
         return f"{verdict['max_drop']:g} standard deviations of the labels ({verdict['metric']})"
+    if not verdict["share"]:
+        return f"{verdict['max_drop']:g} of {verdict['metric']}"
     points = 100 * verdict["max_drop"]
     return f"{points:g} point{'' if points == 1 else 's'} of {verdict['metric']}"
 
 
 def _cards(report: Plain) -> str:
     variants = report["variants"]
+    if not variants:
+        return ""
     cards = []
     smallest = min(variants, key=lambda variant: variant["artifact_size"] / variant["source_size"])
     ratio = smallest["source_size"] / smallest["artifact_size"]
     cards.append((f"{ratio:.1f} x", f"smaller than its source: {smallest['format']} {smallest['recipe']['name']}"))
     judged = [variant["evaluation"] for variant in variants if variant.get("evaluation")]
     if judged:
-        worst = min(judged, key=lambda found: found["difference"])
+        worst = min(judged, key=lambda found: found["difference"] * (1 if kind_of(found)["greater_is_better"] else -1))
         cards.append((_change(worst), f"{worst['metric']} against float, where it changes worst"))
         cards.append((f"{worst['samples']:,}", "samples judged, the same for both"))
     timed = [variant["latency"] for variant in variants if (variant.get("latency") or {}).get("timed")]
@@ -112,13 +122,20 @@ def _cards(report: Plain) -> str:
     return f"<div class='cards'>{made}</div>"
 
 
+def kind_of(found: Plain) -> Plain:
+    """Say of an evaluation's metric whether it is a share, which changes by points, and whether more is better."""
+    kind: Plain = found["details"]["metric"]
+    return kind
+
+
 def _change(found: Plain) -> str:
-    metric = found["metric"]
-    return f"{found['difference']:+.4g}" if metric in {"rmse", "mae"} else f"{100 * found['difference']:+.2f} pt"
+    return f"{100 * found['difference']:+.2f} pt" if kind_of(found)["share"] else f"{found['difference']:+.4g}"
 
 
 def _variants(report: Plain) -> str:
     variants = report["variants"]
+    if not variants:
+        return ""
     rows = "".join(_row(variant) for variant in variants)
     elsewhere = any(not variant["evaluation"]["on_target"] for variant in variants if variant.get("evaluation"))
     note = "<p>* judged on this machine, not on the target's architecture.</p>" if elsewhere else ""
@@ -150,7 +167,7 @@ def _row(variant: Plain) -> str:
     numbers = [f"{variant['artifact_size'] / 1000:,.1f}", "", "", "", ""]
     if found is not None:
         low, high = found["interval"]
-        shares = found["metric"] not in {"rmse", "mae"}
+        shares = kind_of(found)["share"]
         mark = "" if found["on_target"] else "*"
         numbers[1:3] = [f"{found['value']:.4f}{mark}", f"{found['source_value']:.4f}"]
         bounds = f"{100 * low:+.2f} to {100 * high:+.2f}" if shares else f"{low:+.4g} to {high:+.4g}"
@@ -166,12 +183,15 @@ def _plots(report: Plain) -> str:
     variants = report["variants"]
     judged = [variant for variant in variants if variant.get("evaluation")]
     parts = []
-    if judged and judged[0]["evaluation"]["metric"] not in {"rmse", "mae"}:
-        drawing = charts.changes(judged, report["gate"]["max_drop"])
-        metric = escape(judged[0]["evaluation"]["metric"])
-        parts.append(
-            f"<h3>Change of {metric} against float, points, with 95 % paired intervals</h3><figure>{drawing}</figure>"
-        )
+    if judged:
+        found = judged[0]["evaluation"]
+        kind, verdict = kind_of(found), verdict_of(judged[0])
+        limit = None if verdict is None else verdict["max_drop"] * verdict["unit"]
+        drawing = charts.changes(judged, limit, share=kind["share"], greater=kind["greater_is_better"])
+        unit = "points" if kind["share"] else "in its own unit"
+        less = "" if kind["greater_is_better"] else "; less is better"
+        title = f"Change of {escape(found['metric'])} against float, {unit}{less}, with 95 % paired intervals"
+        parts.append(f"<h3>{title}</h3><figure>{drawing}</figure>")
     sizes = [(source["file"], source["size"], "float") for source in report["sources"]]
     made = list(distinct(report))
     sizes += [(f"{each['format']} {each['recipe']['name']}", each["artifact_size"], "own") for each in made]
@@ -207,20 +227,23 @@ def _data(report: Plain) -> str:
         said = "Nothing was calibrated."
     else:
         notes = "".join(f"<li>{escape(each['where'])}: {escape(each['what'])}</li>" for each in diagnosis["findings"])
-        said = f"The calibration doctor ran {diagnosis['checks']} checks and stopped nothing. <ul>{notes}</ul>"
+        listed = f"<ul>{notes}</ul>" if notes else ""
+        said = f"The calibration doctor ran {diagnosis['checks']} checks and stopped nothing. {listed}"
     weak = "<p>Few truth examples travel with this release: devices can hardly judge its successors by them.</p>"
+    weak = weak if report["weak_truth"] and not report.get("refused") else ""
     return (
         "<section><h2>Data</h2><div class='scroll'><table><tr><th>for</th><th>file</th><th class=n>samples</th>"
-        f"<th>SHA-256</th></tr>{rows}</table></div><p>{said}</p>{weak if report['weak_truth'] else ''}</section>"
+        f"<th>SHA-256</th></tr>{rows}</table></div><p>{said}</p>{weak}</section>"
     )
 
 
 def _origin(report: Plain) -> str:
     lineage = report["lineage"]
     facts = [(source["file"], f"<code>{source['sha256']}</code>") for source in report["sources"]]
-    facts.append(("code", f"<code>{escape(str(lineage.get('code_commit') or 'not under version control'))}</code>"))
+    if lineage:
+        facts.append(("code", f"<code>{escape(str(lineage.get('code_commit') or 'not under version control'))}</code>"))
     tools = ", ".join(f"{name} {version}" for name, version in lineage.get("tools", {}).items())
-    facts.append(("tools", escape(tools)))
+    facts += [("tools", escape(tools))] if tools else []
     if lineage.get("parent_release"):
         facts.append(("replaces", escape(lineage["parent_release"])))
     table = "".join(f"<tr><th>{escape(name)}</th><td>{value}</td></tr>" for name, value in facts)

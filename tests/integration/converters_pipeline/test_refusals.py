@@ -13,7 +13,8 @@ import pytest
 from edgesdk_converters import convert
 
 from edgesdk.bundle.archive import open_bundle
-from edgesdk.errors import ConfigError, ReleaseError, TargetError
+from edgesdk.bundle.release import load_release
+from edgesdk.errors import ConfigError, EdgeError, ReleaseError, TargetError
 
 
 def npz(path: Path, source: Path, **changes) -> Path:
@@ -46,7 +47,37 @@ def test_a_badly_calibrated_artifact_is_refused_and_nothing_is_written(
     assert caught.value.code == "accuracy-gate"
     assert "the error starts at " in caught.value.message
     assert caught.value.exit_code == 4
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["release.refused"]
+
+
+def test_a_refusal_leaves_its_report_and_nothing_that_is_a_release(models, words, quiet_calibration, tmp_path):
+    """Beside the release that there is not: the reason, the figures, the layers; a later success takes it away."""
+    out, left = tmp_path / "release", tmp_path / "release.refused"
+    changes = {"calibration": quiet_calibration, "formats": ("tflite",), "doctor": False, "reason": "a test"}
+    with pytest.raises(ReleaseError) as caught:
+        convert(*models, **{**words, **changes}, out=out)
+    assert str(left / "report.html") in caught.value.hint
+    assert {path.name for path in left.iterdir()} == {"report.json", "report.html"}
+    report = json.loads((left / "report.json").read_bytes())
+    assert report["schema"] == "edge.refusal/1"
+    assert report["refused"]["code"] == "accuracy-gate"
+    assert report["refused"]["message"] == caught.value.message
+    assert len(report["variants"]) == len(words["targets"])
+    for variant in report["variants"]:
+        assert variant["evaluation"]["value"] < variant["evaluation"]["source_value"] - 0.2
+        assert variant["layers"]["sentence"] in caught.value.message
+        assert not {"bundle", "sha256", "requirements"} & set(variant)
+    page = (left / "report.html").read_text()
+    assert "Refused (accuracy-gate)" in page
+    assert "starts here" in page
+    with pytest.raises(EdgeError):
+        load_release(left)
+    (left / "mine.txt").write_text("a note")
+    convert(*models, **{**words, "formats": ("tflite",)}, out=out)
+    assert left.exists(), "what somebody put there is not ours to remove"
+    (left / "mine.txt").unlink()
+    convert(*models, **{**words, "formats": ("tflite",), "force": True}, out=out)
+    assert not left.exists()
 
 
 def test_without_the_gate_a_bad_artifact_is_packed_with_its_true_figures_and_the_reason(

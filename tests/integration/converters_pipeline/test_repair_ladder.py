@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from edgesdk_converters import ALPHA, convert
 
@@ -50,3 +52,10 @@ def test_a_ladder_without_a_passing_rung_is_refused_with_the_best(models, words,
     for word in ("asked", "percentile", "mse", "16-bit", "island", "the best is"):
         assert word in caught.value.message
     assert not (tmp_path / "release").exists()
+    left = tmp_path / "release.refused"
+    report = json.loads((left / "report.json").read_bytes())
+    [told] = report["pareto"].values()
+    assert told["chosen"] is None
+    assert len(told["points"]) >= 5
+    assert not any(point["passed"] for point in told["points"] if point["rung"] != "float")
+    assert "<h2>Repair</h2>" in (left / "report.html").read_text()

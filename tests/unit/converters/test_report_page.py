@@ -34,6 +34,7 @@ VERDICT = {
     "metric": "accuracy",
     "loss": 0.01,
     "unit": 1.0,
+    "share": True,
     "max_drop": 0.02,
     "alpha": 0.01,
 }
@@ -71,6 +72,7 @@ VARIANT = {
             "averages": {"f1": {"artifact": 0.9, "source": 0.91}},
             "parity": {"probabilities": {"max_abs": 0.1, "rmse": 0.01, "snr_db": 33.0, "cosine": 0.99}},
             "gate": {"verdicts": {"onnxruntime": VERDICT}},
+            "metric": {"greater_is_better": True, "share": True},
         },
     },
     "layers": LAYERS,
@@ -207,3 +209,62 @@ def test_ticks_are_round_and_within():
     assert Scale(2, 2, 0, 100).ticks() == [2]
     assert (Scale(0, 1, 10, 20)(2), Scale(0, 1, 10, 20)(-1)) == (20, 10)
     assert cut("a/very/long/name", 8) == "…ng/name"
+
+
+def _own_metric(**kind) -> dict:
+    """A report whose variants were judged by an error in degrees, of which less is better."""
+    report = copy.deepcopy(REPORT)
+    for variant in report["variants"]:
+        found = variant["evaluation"]
+        figures = {"metric": "metrics:angle", "value": 12.5, "source_value": 12.0}
+        found.update(**figures, difference=0.5, interval=[0.2, 0.9])
+        found["details"]["metric"] = kind
+        verdict = {**VERDICT, "metric": "metrics:angle", "share": kind["share"], "max_drop": 1.5}
+        found["details"]["gate"] = {"verdicts": {"onnxruntime": verdict}}
+    return report
+
+
+def test_a_metric_with_a_unit_is_never_given_in_points():
+    """0.5 degrees are no 50 points: the verdict, the table, the cards and the drawing keep the unit."""
+    page, words = read(_own_metric(share=False, greater_is_better=False))
+    assert "is shown to lose at most 1.5 of metrics:angle against float" in words
+    assert "+0.5 (+0.2 to +0.9)" in words
+    assert "in its own unit; less is better" in words
+    assert "its unit" in words
+    assert " pt" not in words
+    assert "points" not in page
+
+
+def test_a_loss_lies_on_the_side_of_what_is_worse():
+    """Where less is better, what is not allowed is drawn on the right of zero; else on the left."""
+
+    def limit(report: dict) -> tuple[float, float]:
+        page, _words = read(report)
+        line = re.search(r"<line [^>]*class='limit'[^>]*>|<line [^>]*class=\"limit\"[^>]*>", page)
+        zero = re.search(r"<line [^>]*class='zero'[^>]*>|<line [^>]*class=\"zero\"[^>]*>", page)
+        return tuple(float(re.search(r"x1=['\"]([\d.]+)", found.group()).group(1)) for found in (line, zero))
+
+    at, zero = limit(_own_metric(share=False, greater_is_better=False))
+    assert at > zero
+    at, zero = limit(REPORT)
+    assert at < zero
+
+
+REFUSED = {
+    **REPORT,
+    "schema": "edge.refusal/1",
+    "refused": {"code": "accuracy-gate", "message": "v: it lost <much>", "hint": "Calibrate with real data."},
+    "lineage": {},
+}
+
+
+@pytest.mark.parametrize("variants", [REPORT["variants"], []])
+def test_a_refusal_says_so_first_and_is_no_release(variants):
+    """The reason and the cure stand where the verdict would; the page never says passed or packed."""
+    page, words = read({**REFUSED, "variants": variants})
+    assert words.index("Refused (accuracy-gate): v: it lost <much>") < words.index("Where it came from")
+    assert "Calibrate with real data. There is no release." in words
+    assert "gait 1.2.0, refused" in words
+    assert "Passed" not in words
+    assert "Packed" not in words
+    assert "class='verdict refused'" in page

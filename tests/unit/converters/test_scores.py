@@ -140,7 +140,8 @@ def test_a_metric_that_these_labels_do_not_allow_is_refused(name, kind):
 
 def test_a_module_of_one_s_own_is_looked_for_but_not_imported(tmp_path, monkeypatch):
     """The plan finds out that it is there; what it imports and does is the child's business."""
-    (tmp_path / "explosive_metrics.py").write_text("raise SystemExit('imported')\n")
+    text = "raise SystemExit('imported')\ndef f1(outputs, labels): ...\n"
+    (tmp_path / "explosive_metrics.py").write_text(text)
     monkeypatch.chdir(tmp_path)
     assert check_metric("explosive_metrics:f1", _contract(), "class") == "explosive_metrics:f1"
     for missing in ("nowhere_metrics:f1", "no.where:f1"):

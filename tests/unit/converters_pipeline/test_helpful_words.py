@@ -1,0 +1,154 @@
+"""A newcomer's mistakes are answered with what to do, before any work."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+from edgesdk_converters.compress.lines import lines
+from edgesdk_converters.compress.run import Compressed
+from edgesdk_converters.functions import find_function
+from edgesdk_converters.progress import TerminalProgress
+from edgesdk_converters.recipes import find_recipe
+from edgesdk_converters.request import Request, find_target, prepare
+from rich.console import Console
+
+from edgesdk.errors import ConfigError, TargetError
+
+WEARABLE = Path(__file__).parents[3] / "examples" / "wearable"
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("ethos-u55-12", "ethos-u55-128"), ("linux-arm64", "linux-arm64-cpu"), ("RK3588", "rk3588"), ("jetson", None)],
+)
+def test_a_misspelt_target_is_answered_with_the_one_that_was_meant(given, meant):
+    """The nearest names first, then all of them; a word that is near to nothing gets the list alone."""
+    with pytest.raises(TargetError) as caught:
+        find_target(given)
+    assert caught.value.code == "target-unknown"
+    assert caught.value.hint.startswith(f"Did you mean {meant}" if meant else "Use one of")
+    assert "linux-x86_64-cpu" in caught.value.hint
+
+
+@pytest.mark.parametrize(("given", "meant"), [("int8_dynamic", "int8-dynamic"), ("int16", "int16x8"), ("zebra", None)])
+def test_a_misspelt_recipe_is_answered_with_the_one_that_was_meant(given, meant):
+    """As for targets."""
+    with pytest.raises(ConfigError) as caught:
+        find_recipe(given)
+    assert ("Did you mean" in caught.value.hint) == (meant is not None)
+    assert meant is None or meant in caught.value.hint.partition("?")[0]
+    assert "Choose one of: float" in caught.value.hint
+
+
+def request(tmp_path, **changes) -> Request:
+    words = {
+        "models": (WEARABLE / "models" / "v1.tflite",),
+        "name": "wearable",
+        "release": "1.0.0",
+        "targets": ("linux-arm64-cpu",),
+        "contract": WEARABLE / "contract.toml",
+        "out": tmp_path / "release",
+        "gate": False,
+        "reason": "a test",
+        "recipes": ("float",),
+        "cache_dir": tmp_path / "cache",
+    }
+    return Request(**{**words, **changes})
+
+
+def test_a_limit_of_fallback_without_an_accelerator_is_refused(tmp_path):
+    """It would hold of nothing, and look as if it had been checked; beside a target that has one it stands."""
+    with pytest.raises(ConfigError, match="linux-arm64-cpu has none"):
+        prepare(request(tmp_path, fail_on_fallback=0.1))
+    both = ("linux-arm64-cpu", "linux-x86_64-cpu")
+    with pytest.raises(ConfigError, match="linux-arm64-cpu and linux-x86_64-cpu have none"):
+        prepare(request(tmp_path, fail_on_fallback=0.1, targets=both))
+    prepare(request(tmp_path, targets=both))
+    with pytest.raises(ConfigError, match="needs calibration data"):  # what comes after it
+        prepare(
+            request(tmp_path, fail_on_fallback=0.1, targets=("linux-arm64-cpu", "ethos-u55-128"), recipes=("int8",))
+        )
+
+
+MODULE = """
+import numpy as np
+from math import hypot as distance
+raise RuntimeError("nobody may run this")
+def error_of_angle(outputs, labels):
+    return 1.0
+bound = lambda outputs, labels: 0.0
+if True:
+    def nested(outputs, labels):
+        return 0.0
+"""
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """Write a module of a name of its own into the working directory."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(name, text):
+        (tmp_path / f"{name}.py").write_text(text)
+        return name
+
+    return write
+
+
+def test_a_function_that_is_not_there_is_found_before_the_work(module):
+    """The file is read, never run; a near name is offered, and every way to bind a name counts."""
+    name = module("metrics_of_mine", MODULE)
+    for there in ("error_of_angle", "bound", "distance", "nested"):
+        find_function(f"{name}:{there}", "metric")
+    with pytest.raises(ConfigError, match="has no function 'error_angle'") as caught:
+        find_function(f"{name}:error_angle", "metric")
+    assert caught.value.hint == "Choose error_of_angle."
+    assert name not in sys.modules
+
+
+@pytest.mark.parametrize(
+    "text", ["from math import *", "globals()['late'] = print", "def __getattr__(name): return print"]
+)
+def test_names_that_only_running_would_tell_are_not_refused(module, text):
+    """Who imports all of another module, or makes names at run time, is asked later."""
+    find_function(f"{module('dynamic_names', text)}:late", "metric")
+
+
+def test_a_file_that_is_no_python_is_told_with_its_line(module):
+    """Half a line is an error of the module's own file."""
+    with pytest.raises(ConfigError, match=r"half_written\.py:1"):
+        find_function(f"{module('half_written', 'def (')}:f", "metric")
+
+
+def test_the_plan_is_told_once_and_shortly(tmp_path):
+    """One line of what is left and one of how much; each step's own line comes when it runs, not before."""
+    plan = prepare(request(tmp_path)).plan
+    screen = io.StringIO()
+    TerminalProgress(Console(file=screen, width=200)).plan(plan, {plan.steps[0].name}, {})
+    told = screen.getvalue().splitlines()
+    assert len(told) == 3
+    assert f"{len(plan.steps)} steps, 1 of them at hand" in told[1]
+    assert [name.strip() for name in told[2].split(",")] == [step.name for step in plan.steps[1:]]
+
+
+def shrunk(removed) -> Compressed:
+    figures = {"parameters": 10, "nonzero": 10, "macs": 10, "bytes": 10, "compressed_bytes": 10}
+    report = {
+        "command": "prune",
+        "words": {"amount": 0.0},
+        "before": {"figures": figures},
+        "after": {"figures": figures},
+        "evaluation": None,
+        "training": None,
+        "removed": removed,
+    }
+    return Compressed(path=Path("a.keras"), report_path=Path("a.json"), report=report, cached=False)
+
+
+def test_shrinking_that_removes_nothing_says_so():
+    """A file is written all the same; nobody must read figures to see that it is the same model."""
+    assert any("nothing was removed" in line for line in lines(shrunk({})))
+    assert not any("nothing was removed" in line for line in lines(shrunk({"conv": 3})))
