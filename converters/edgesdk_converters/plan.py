@@ -426,6 +426,7 @@ def ceiling_of(targets: Sequence[Profile], recipes: Sequence[Recipe], formats: S
         min_opset=max([*lowest, *map(quantize_onnx.min_opset, taken)], default=0),
         max_opset=min(highest, default=21),
         max_ir=min(irs, default=10),
+        flat=all(target.compiler is not None for target in targets),
     )
 
 

@@ -45,11 +45,19 @@ TORCH = Environment(name="torch", packages=("torch==2.13.0", "onnxscript==0.7.2"
 
 @dataclass(frozen=True, kw_only=True)
 class Ceiling:
-    """Operator sets and IR of ONNX: the least that recipes need, the most that targets read."""
+    """What targets read of ONNX.
+
+    Attributes:
+        min_opset: The least operator set that recipes and tools need.
+        max_opset: The most that runtimes read.
+        max_ir: The same of the IR version.
+        flat: Whether an If whose branch is known is folded: compilers for accelerators take none.
+    """
 
     min_opset: int = 0
     max_opset: int = 21
     max_ir: int = 10
+    flat: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +136,7 @@ class _Maker:
         """Add what checks a file and makes it fit the contract and the targets."""
         params = {"contract": self._contract}
         if here == "onnx":
-            limits = {name: getattr(self._ceiling, name) for name in ("min_opset", "max_opset", "max_ir")}
+            limits = {name: getattr(self._ceiling, name) for name in ("min_opset", "max_opset", "max_ir", "flat")}
             return self._add("pin onnx", "onnx:pin", source, params | limits, tools=FILE_TOOLS)
         return self._add("read tflite", "tflite:read", source, params, tools=FILE_TOOLS)
 

@@ -20,6 +20,8 @@ from edgesdk_converters.lint.report import Finding
 
 EXPLAINED = frozenset({"tool-crashed", "tool-did-nothing"})
 MOST_NAMED = 3
+FLOAT = "Or try --recipe float16: the tool then quantizes nothing."
+"""Where the tool itself was to quantize."""
 Action = Callable[[Call], dict[str, Any]]
 
 
@@ -34,29 +36,30 @@ def explained(action: Action) -> Action:
         try:
             return action(call)
         except ReleaseError as error:
-            cure = _cure(call) if error.code in EXPLAINED else None
-            if cure is None:
+            cures = [_cure(call), FLOAT if call.params.get("precision") == "int8" else ""]
+            cure = " ".join(each for each in cures if each)
+            if error.code not in EXPLAINED or not cure:
                 raise
             raise ReleaseError(error.code, error.message, hint=cure) from error
 
     return compile_model
 
 
-def _cure(call: Call) -> str | None:
+def _cure(call: Call) -> str:
     if "profile" not in call.params:
-        return None
+        return ""
     try:
         report = check(read_graph(call.inputs["artifact"]), msgspec.convert(call.params["profile"], Profile))
     except EdgeError:  # the tool's own words must do
-        return None
+        return ""
     serious = sorted((each for each in report.findings if each.effect != "slow"), key=lambda each: each.effect)
     worst = [each for each in serious if each.effect == "refused"] or serious
     named = {(each.op, each.rule): each for each in reversed(worst)}
     if not named:
-        return None
+        return ""
     words = [_words(each) for each in list(named.values())[-1 : -MOST_NAMED - 1 : -1]]
     more = f"; and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
-    return f"`edge lint` finds: {'; '.join(words)}{more}"
+    return f"`edge lint` finds: {'; '.join(words)}{more}."
 
 
 def _words(finding: Finding) -> str:

@@ -78,7 +78,14 @@ def request_of(call: Call, work: Path) -> dict[str, Any]:
         "options": call.params["options"],
         "dataset": str(write_samples(call, work)) if quantizes else None,
         "ranges": call.params["ranges"],
+        "used": used_inputs(read_graph(call.inputs["artifact"])),
     }
+
+
+def used_inputs(source: Graph) -> list[int]:
+    """Return the places of the inputs that an operator reads: the toolkit takes the others out of the model."""
+    read = {tensor.name for node in source.nodes for tensor in node.present} | {each.name for each in source.outputs}
+    return [place for place, tensor in enumerate(source.inputs) if tensor.name in read]
 
 
 def write_samples(call: Call, work: Path) -> Path:
@@ -86,13 +93,15 @@ def write_samples(call: Call, work: Path) -> Path:
     contract = msgspec.convert(call.params["contract"], Contract)
     data = open_data(call.inputs["calibration"], contract, labelled=False)
     inputs, _ = describe_artifact(call.inputs["artifact"], "onnxruntime")
+    used = {inputs[place].name for place in used_inputs(read_graph(call.inputs["artifact"]))}
     step = max(1, data.count // CALIBRATION_SAMPLES)
     lines: list[str] = []
     for row, sample in enumerate(feeds(data, {tensor.name: tensor.dtype for tensor in inputs})):
         if row % step or len(lines) == CALIBRATION_SAMPLES:
             continue
-        files = [work / f"{row}_{place}.npy" for place in range(len(sample))]
-        for file, array in zip(files, sample.values(), strict=True):
+        arrays = [array for name, array in sample.items() if name in used]
+        files = [work / f"{row}_{place}.npy" for place in range(len(arrays))]
+        for file, array in zip(files, arrays, strict=True):
             np.save(file, array)
         lines.append(" ".join(str(file) for file in files))
     listing = work / "calibration.txt"

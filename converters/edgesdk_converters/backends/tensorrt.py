@@ -49,14 +49,28 @@ def place(said: dict[str, Any], source: Graph) -> Placement:
         source: The file.
     """
     taken, why = set(said["taken"]), {each["name"]: each["why"] for each in said["errors"]}
-    beside = [] if said["whole"] else [node for node in source.nodes if node.index not in taken]
+    beside = [] if said["whole"] else [node for node in source.nodes if id(node) not in _taken(source, taken)]
+    left = {id(node) for node in beside}
     # Marks of quantization are folded into the operators around them; one that is not taken stops those.
-    working = {node.index for node in source.nodes if node.op not in MARKERS} | {node.index for node in beside}
+    working = [node for node in source.nodes if id(node) not in left and node.op not in MARKERS]
     off = sum(node.macs for node in beside)
     fallback = tuple(Fallback(name=node.name, op=node.op, why=why.get(node.name, "")) for node in beside)
     return Placement(
-        accelerator=len(working) - len(beside),
+        accelerator=len(working),
         cpu=len(beside),
         fallback=fallback,
         macs_share=(source.macs - off) / source.macs if source.macs else None,
     )
+
+
+def _taken(source: Graph, places: set[int]) -> set[int]:
+    """Return the nodes, by identity, at these places of the outer graph; the branches of an If are not told of."""
+    found: set[int] = set()
+    last = -1
+    for node in source.nodes:
+        if node.index <= last:
+            break  # the nodes of inner graphs follow, counted anew
+        last = node.index
+        if node.index in places:
+            found.add(id(node))
+    return found

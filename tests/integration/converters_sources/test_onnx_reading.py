@@ -127,3 +127,24 @@ def test_a_recipe_that_needs_more_than_the_targets_read_is_refused(graph, saved,
     """16-bit activations need opset 21; for targets of opset 17 the conflict is said before any work."""
     with pytest.raises(TargetError, match="uses opset 21, expected at most 17"):
         act("onnx:pin", saved(graph()), min_opset=21, max_opset=17)
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_an_if_whose_branch_is_known_is_folded_for_compilers(saved, act, contract, flat):
+    """Compilers for accelerators take no If: where sizes or constants decide it, the branch alone is left."""
+    shape = [1, 3, 10, 12]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("x", "features")]
+    made = helper.make_tensor_value_info("made", TensorProto.FLOAT, shape)
+    branches = {
+        name: helper.make_graph([helper.make_node(op, ["x"], ["made"])], name, [], [made])
+        for name, op in (("then_branch", "Relu"), ("else_branch", "Neg"))
+    }
+    truth = helper.make_tensor("truth", TensorProto.BOOL, [], [True])
+    node = helper.make_node("If", ["truth"], ["features"], name="choice", **branches)
+    outer = helper.make_graph([node], "g", ends[:1], ends[1:], [truth])
+    model = helper.make_model(outer, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    alone = {**contract, "outputs": [{"name": "features", "shape": shape}]}
+    out, _ = act("onnx:pin", saved(model), flat=flat, contract=alone)
+    found = onnx.load(out / "model.onnx")
+    assert [node.op_type for node in found.graph.node] == (["Relu"] if flat else ["If"])
+    assert [item.domain for item in found.opset_import] == [""]

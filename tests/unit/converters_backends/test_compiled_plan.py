@@ -8,6 +8,8 @@ import pytest
 from edgesdk_converters.backends import BACKENDS
 from edgesdk_converters.plan import Plan, Wanted, build_plan
 from edgesdk_converters.recipes import find_recipe
+from edgesdk_converters.repair import _Ladder
+from edgesdk_converters.rungs import rungs
 from edgesdk_converters.sources import Source
 from edgesdk_converters.steps import Ref
 
@@ -129,3 +131,11 @@ def test_who_cannot_answer_is_refused(tmp_path, base, judge):
     board.write_text(f'base = "{base}"\nname = "b"\n[compiler.options]\njudge = "{judge}"\n')
     with pytest.raises(ConfigError, match=r"compiler\.options\.judge"):
         plan(str(board))
+
+
+@pytest.mark.parametrize(("target", "mixes"), [("jetson-orin-gpu", True), ("qualcomm-htp", False), ("rk3588", False)])
+def test_a_gpu_may_be_left_layers_in_float(target, mixes):
+    """TensorRT computes in float what is not quantized, so its repair may leave all but the core; an NPU's may not."""
+    [variant] = plan(target, formats=("onnx",)).variants
+    ladder = _Ladder(None, variant, None, None)  # type: ignore[arg-type] # it runs nothing
+    assert ("core" in rungs(ladder._kind)) == mixes

@@ -32,7 +32,7 @@ def main() -> None:
     calls, answers = pipes
     frames.write(answers, {})
     while (inputs := frames.read(calls)) is not None:
-        arrays = [inputs[str(place)] for place in range(len(inputs))]
+        arrays = [inputs[str(place)] for place in asked["used"]]
         # The simulator takes pictures as the contract's tensor says, not as its default NHWC.
         outputs = toolkit.inference(inputs=arrays, data_format=["nchw"] * len(arrays))
         frames.write(answers, {str(place): array for place, array in enumerate(outputs)})
