@@ -159,7 +159,9 @@ class _Place:
                 nothing = {"status": "no float model", "words": "there is no float model of this format"}
                 self._add(tool, reference.row if tool == OURS else nothing)
             return
-        source, runnable = (model if model.suffix[1:] == self._format else reference.artifact), {}
+        # Compilers want fixed sizes, which the float artifact has; elsewhere the others get the model as it is.
+        plain = self._backend is None and model.suffix[1:] == self._format
+        source, runnable = (model if plain else reference.artifact), {}
         answers = measured.outputs(reference.artifact, self._folder, self._answers)
         rows: dict[str, Row] = {}
         for tool in tools:
@@ -208,7 +210,7 @@ class _Place:
             target = onchip.profile_of(self._target, self._case.name)
             return self._ours(model, recipe, target, self._folder, max_drop=self._case.max_drop, **_repair())
         peer = next(peer for peer in peers.PEERS if peer.name == tool)
-        out = self._scratch / tool
+        out = self._scratch / (tool if self._backend is None else f"{tool}-fixed")
         if not (out / MADE).exists():  # defaults know no target, so what was made for another one will do
             shutil.rmtree(out, ignore_errors=True)
             row = self._by_peer(peer, source, out)
