@@ -157,6 +157,7 @@ RULES: tuple[Rule, ...] = (
     _rule("gather", "indices are not negative", _negative_index, "Gather", _CPU, "Write indices from the front."),
     _rule("lp", "p is 2", attribute("p", 2, default=2), "LpNormalization", _CPU, "Use p=2."),
     _rule("compiles", _TAKEN, _stops, "Selu ThresholdedRelu", _FAILS, "Use Elu or Relu.", "refused"),
+    _rule("recurrent", _TAKEN, _stops, "GRU LSTM", _FAILS, "Unroll it at export (Keras: unroll=True).", "refused"),
     _rule("scatters", _TAKEN, _plain_scatter, "ScatterND", _FAILS, "Use ScatterElements.", "refused"),
     _rule("range", "start, limit and step are constants", constant_input(1, "the limit"), "Range", _CPU, _FIX),
     _rule("one-hot", "the depth is constant", constant_input(1, "the depth"), "OneHot", _CPU, _FIX),
