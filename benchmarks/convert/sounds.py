@@ -113,10 +113,13 @@ def _faded(sound: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def make_music(store: Store) -> None:
-    """Two seconds of notes and chords a sample; the ONNX and the TFLite export of one model."""
+    """Two seconds of notes and chords a sample; the ONNX and the TFLite export of one model.
+
+    The gate's bootstrap decides from 200 samples on.
+    """
     for wanted in (PITCH_ONNX, PITCH_TFLITE):
         store.model(from_wheel(wanted, store.cache))
-    for name, count, seed in (("calibration", 48, 1), ("evaluation", 100, 2)):
+    for name, count, seed in (("calibration", 48, 1), ("evaluation", 200, 2)):
         random = np.random.default_rng(seed)
         store.data(name, audio=np.stack([music(random) for _ in range(count)])[..., None])
     # By position, as the exports name their tensors with colons and numbers.
