@@ -171,6 +171,7 @@ CASES = (
         figure="decisions",
         make=make_voice,
         formats=("onnx",),
+        max_drop=0.001,
     ),
     Case(
         name="basic-pitch",
