@@ -182,7 +182,7 @@ def _opening(rows: Sequence[Row], cases: Mapping[str, Case]) -> list[str]:
         "",
         "All tools got the same float model, the same calibration data and no options: `edge convert --repair`",
         "with the target's int8 recipe and its accuracy gate at one point (a recipe named behind edgesdk is a repair;",
-        "without labels the gate judges reproduced variance, of which silero-vad may lose 0.1 % and basic-pitch 0.2 %),",
+        "without labels it judges reproduced variance, of which silero-vad may lose 0.1 % and basic-pitch 0.2 %),",
         "onnxruntime's `quant_pre_process` and `quantize_static`, litert-quantizer's `static_wi8_ai8` (moving ranges",
         "are its default) and `dynamic_wi8_afp32`, Olive's `OnnxStaticQuantization`. What failed is shown by the end",
         "of its own words. Every artifact then answered the same samples, one a call: in the same runtime",
