@@ -147,6 +147,8 @@ class _Place:
         self._target, self._format = target, artifact_format
         self._backend = onchip.backend_of(target, case.name)
         self._scratch = bench.cache / "work" / case.name / artifact_format
+        # Compilers of ONNX want fixed sizes, which the float artifact has; elsewhere others get the model as it is.
+        self._fixed = self._backend is not None and artifact_format == "onnx"
         most = most_samples(case.name, target) if self._backend and self._backend.measure else None
         self._folder = capped(folder, most, bench.cache / "work" / case.name / f"of-{most}")
         self._answers = self._scratch / f"answers-{self._folder.name}"
@@ -159,8 +161,7 @@ class _Place:
                 nothing = {"status": "no float model", "words": "there is no float model of this format"}
                 self._add(tool, reference.row if tool == OURS else nothing)
             return
-        # Compilers want fixed sizes, which the float artifact has; elsewhere the others get the model as it is.
-        plain = self._backend is None and model.suffix[1:] == self._format
+        plain = not self._fixed and model.suffix[1:] == self._format
         source, runnable = (model if plain else reference.artifact), {}
         answers = measured.outputs(reference.artifact, self._folder, self._answers)
         rows: dict[str, Row] = {}
@@ -210,7 +211,7 @@ class _Place:
             target = onchip.profile_of(self._target, self._case.name)
             return self._ours(model, recipe, target, self._folder, max_drop=self._case.max_drop, **_repair())
         peer = next(peer for peer in peers.PEERS if peer.name == tool)
-        out = self._scratch / (tool if self._backend is None else f"{tool}-fixed")
+        out = self._scratch / (f"{tool}-fixed" if self._fixed else tool)
         if not (out / MADE).exists():  # defaults know no target, so what was made for another one will do
             shutil.rmtree(out, ignore_errors=True)
             row = self._by_peer(peer, source, out)
