@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -153,3 +154,26 @@ def test_weights_are_those_of_the_reference_quantizer_but_for_the_narrow_range(m
                 assert np.abs(q - quantize(x, 8)[0]).max() <= 1
                 compared += 1
     assert compared
+
+
+@pytest.mark.parametrize("name", ["int8-dynamic", "float16"])
+def test_a_dense_layer_written_as_gemm_is_not_skipped(act, tmp_path, name):
+    """Tools that look for MatMul leave Gemm in float without a word (MatMulNBits does); ours change it."""
+    random = np.random.default_rng(0)
+    arrays = {"w": random.normal(size=(64, 32)), "b": random.normal(size=32)}
+    stored = [numpy_helper.from_array(array.astype(np.float32), key) for key, array in arrays.items()]
+    ends = [
+        onnx.helper.make_tensor_value_info(key, onnx.TensorProto.FLOAT, [1, size])
+        for key, size in (("x", 64), ("y", 32))
+    ]
+    dense = onnx.helper.make_node("Gemm", ["x", "w", "b"], ["y"], name="dense")
+    graph = onnx.helper.make_graph([dense], "g", ends[:1], ends[1:], stored)
+    source = tmp_path / "gemm.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), source)
+    action = "to_dynamic" if name == "int8-dynamic" else "to_float16"
+    recipe = msgspec.to_builtins(RECIPES[name])
+    out, _ = act(f"passes.shrink_onnx:{action}", {"source": source}, recipe=recipe, max_opset=21, max_ir=10)
+    model = onnx.load(out / "model.onnx")
+    weights = [array for array in constants(model).values() if array.ndim == 2]
+    assert weights
+    assert all(array.dtype in {np.dtype(np.int8), np.dtype(np.uint8), np.dtype(np.float16)} for array in weights)

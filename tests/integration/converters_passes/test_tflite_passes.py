@@ -153,3 +153,10 @@ def test_weights_are_those_of_the_reference_quantizer_but_for_the_narrow_range(m
                 narrow += 1
     assert compared
     assert narrow
+
+
+def test_a_file_that_is_int8_already_is_refused_as_a_source(act, make, contract):
+    """Converters between formats trip over int8 files (tf2onnx: "Graph has cycles"); ours start from float only."""
+    with pytest.raises(ConfigError, match="is quantized already") as caught:
+        act("sources.tflite:read", {"source": make(RECIPES["int8"], "tflite")}, contract=contract)
+    assert caught.value.code == "model-format"

@@ -7,12 +7,15 @@ import sys
 import textwrap
 
 import msgspec
+import numpy as np
 import pytest
+from edgesdk_converters.isolation import Task, run_child
+from edgesdk_converters.recipes import RECIPES
 from edgesdk_converters.sources import savedmodel
 from edgesdk_converters.sources.agreement import check_agreement
 
 from edgesdk.contract import Contract, TensorSpec
-from edgesdk.errors import ConfigError
+from edgesdk.errors import ConfigError, EdgeError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 CONTRACT = Contract(
@@ -24,6 +27,7 @@ CONTRACT = Contract(
 BUILD = """
 import sys
 import keras
+import numpy as np
 import tensorflow as tf
 keras.utils.set_random_seed(0)
 image, extra = keras.Input((8, 8, 3), name="image"), keras.Input((4,), name="extra")
@@ -36,6 +40,16 @@ model.save(sys.argv[1] + "/model.h5")
 model.save(sys.argv[1] + "/model.keras")
 model.save_weights(sys.argv[1] + "/only.weights.h5")
 model.export(sys.argv[1] + "/saved", verbose=False)
+
+x = keras.Input((64,), name="x")
+dense = keras.layers.Dense(64)
+thin = keras.Model(x, dense(x))
+blocks = np.random.default_rng(0).random((64, 4)) < 0.2
+dense.set_weights([dense.get_weights()[0] * np.repeat(blocks, 16, axis=1).T, np.zeros(64)])
+thin.export(sys.argv[1] + "/thin", verbose=False)
+converter = tf.lite.TFLiteConverter.from_saved_model(sys.argv[1] + "/thin")
+converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
+open(sys.argv[1] + "/sparse.tflite", "wb").write(converter.convert())
 
 class Several(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None, 4])])
@@ -100,7 +114,32 @@ def test_what_is_no_single_whole_model_is_refused(models, act, action, name, wor
     assert caught.value.code == "model-format"
 
 
+@pytest.mark.parametrize("package", ["tflite-runtime", "ai-edge-litert"])
+def test_a_sparse_file_ends_in_an_answer_or_one_error_and_kills_nobody(models, tmp_path, package):
+    """`get_tensor_details` has crashed tflite-runtime on such files; ours runs them, and quantizing is one error."""
+    thin = Contract(
+        version="1.0",
+        task="other",
+        inputs=(TensorSpec(name="x", shape=(1, 64)),),
+        outputs=(TensorSpec(name="y", shape=(1, 64)),),
+    )
+    np.savez(tmp_path / "x.npz", x=np.ones((3, 64), np.float32))
+
+    def act(action, **params):
+        out = tmp_path / action.partition(":")[2]
+        out.mkdir()
+        inputs = {"artifact": models / "sparse.tflite", "source": models / "sparse.tflite", "x": tmp_path / "x.npz"}
+        task = Task(action=f"edgesdk_converters.{action}", inputs=inputs, params=params)
+        return run_child(task, out, log=tmp_path / "log", timeout_s=60)
+
+    said = act("measure:measure", contract=msgspec.to_builtins(thin), runtime="tflite", package=package)
+    assert "unloadable" not in said
+    with pytest.raises(EdgeError) as caught:
+        act("passes.quantize_tflite:quantize", recipe=msgspec.to_builtins(RECIPES["int8-dynamic"]))
+    assert caught.value.code in {"conversion-failed", "model-format"}
+
+
 def test_outputs_of_a_signature_come_in_the_order_of_their_numbers():
     """A signature is a map without order: the tenth output is not the second, and the first not the last."""
     names = [f"output_{number}" for number in range(12)]
-    assert list(savedmodel._numbered(dict.fromkeys(reversed(names)))) == names
+    assert list(savedmodel.numbered(dict.fromkeys(reversed(names)))) == names

@@ -6,6 +6,7 @@ import io
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from edgesdk_converters.compress.lines import lines
 from edgesdk_converters.compress.run import Compressed
@@ -152,3 +153,14 @@ def test_shrinking_that_removes_nothing_says_so():
     """A file is written all the same; nobody must read figures to see that it is the same model."""
     assert any("nothing was removed" in line for line in lines(shrunk({})))
     assert not any("nothing was removed" in line for line in lines(shrunk({"conv": 3})))
+
+
+@pytest.mark.parametrize("value", [float("-inf"), float("inf"), float("nan")])
+def test_infinity_in_calibration_data_never_reaches_a_converter(tmp_path, value):
+    """Converters have crashed on -inf; with the doctor off too it is one error that names the row."""
+    x = np.random.default_rng(0).uniform(-1, 1, (60, 128, 6)).astype(np.float32)
+    x[7, 3, 2] = value
+    np.savez(tmp_path / "calibration.npz", x=x)
+    asked = {"calibration": tmp_path / "calibration.npz", "recipes": ("int8",), "doctor": False}
+    with pytest.raises(ConfigError, match="row 7 of 'window' holds NaN or infinity"):
+        prepare(request(tmp_path, **asked))
