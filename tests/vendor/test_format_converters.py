@@ -17,6 +17,7 @@ from edgesdk_converters.routes import ONNX2TF, TORCH
 from onnx import TensorProto, helper, numpy_helper
 
 from edgesdk.contract import Contract, TensorSpec
+from edgesdk.errors import TargetError
 from edgesdk.runtime import describe_artifact
 
 pytestmark = [pytest.mark.vendor, pytest.mark.timeout(900)]
@@ -96,11 +97,21 @@ def test_onnx_becomes_tflite_that_takes_and_gives_what_the_contract_says(tmp_pat
 
 
 def test_a_torch_program_becomes_onnx(tmp_path, act):
-    """A .pt2 is exported with the names that its program has, and fits what old runtimes read after pinning."""
+    """A .pt2 is exported with the names that its program has, and fits what our targets read after pinning."""
     python = environment(TORCH)
     subprocess.run([python, "-c", PROGRAM, tmp_path / "net.pt2"], check=True, capture_output=True)
     out = act("torch:to_onnx", tmp_path / "net.pt2", opset=18)
-    made = act("onnx:pin", out / "model.onnx", min_opset=13, max_opset=17, max_ir=8)
+    made = act("onnx:pin", out / "model.onnx", min_opset=13, max_opset=19, max_ir=8)
     model = onnx.load(made / "model.onnx")
     assert [entry.name for entry in model.graph.input] == ["x"]
-    assert (model.opset_import[0].version, model.ir_version) == (17, 8)
+    assert (model.opset_import[0].version, model.ir_version) == (18, 8)
+
+
+def test_a_torch_program_does_not_come_down_to_older_operators(tmp_path, act):
+    """Its exporter writes opset 18, whose means take their axes as inputs: below that is a refusal with the number."""
+    python = environment(TORCH)
+    subprocess.run([python, "-c", PROGRAM, tmp_path / "net.pt2"], check=True, capture_output=True)
+    out = act("torch:to_onnx", tmp_path / "net.pt2", opset=18)
+    with pytest.raises(TargetError, match="uses opset 18, expected at most 17") as caught:
+        act("onnx:pin", out / "model.onnx", min_opset=13, max_opset=17, max_ir=8)
+    assert caught.value.code == "opset-ceiling"
