@@ -50,7 +50,7 @@ class Compared:
 
 def compare(figure: Figure, reference: Outputs, found: Outputs, truth: NDArray[np.int64] | None) -> Compared:
     """Compare outputs by name, ``(N, …)`` each, in the contract's order."""
-    score = {"accuracy": _accuracy, "decisions": _decisions, "cells": _cells}[figure]
+    score = SCORES[figure]
     value, float_value, interval = score(reference, found, truth)
     finite = np.all([np.isfinite(_flat(values)).all(axis=1) for values in found.values()], axis=0)
     errors = [_flat(values) - _flat(reference[name]) for name, values in found.items()]
@@ -75,7 +75,33 @@ def _accuracy(reference: Outputs, found: Outputs, truth: NDArray[np.int64] | Non
 
 def _decisions(reference: Outputs, found: Outputs, _truth: NDArray[np.int64] | None) -> Any:
     ours, theirs = (_flat(next(iter(outputs.values()))) for outputs in (found, reference))
-    same = (np.isfinite(ours) & ((ours > HALF) == (theirs > HALF))).all(axis=1)
+    return _kept((np.isfinite(ours) & ((ours > HALF) == (theirs > HALF))).all(axis=1))
+
+
+def _classes(reference: Outputs, found: Outputs, _truth: NDArray[np.int64] | None) -> Any:
+    ours, theirs = (decide(_flat(next(iter(outputs.values())))) for outputs in (found, reference))
+    return _kept(ours == theirs)
+
+
+def _strings(reference: Outputs, found: Outputs, _truth: NDArray[np.int64] | None) -> Any:
+    ours, theirs = (read(next(iter(outputs.values()))) for outputs in (found, reference))
+    return _kept(np.array([one == other for one, other in zip(ours, theirs, strict=True)]))
+
+
+def read(scores: NDArray[Any]) -> list[tuple[int, ...] | None]:
+    """Return the characters' numbers that scores ``(N, 1, T, C)`` say, None where one is NaN or infinite.
+
+    Repetitions are one and class 0 is none (Graves et al. 2006, best path decoding).
+    """
+    lines: list[tuple[int, ...] | None] = []
+    for values in scores.reshape(len(scores), -1, scores.shape[-1]):
+        best = values.argmax(axis=-1)
+        first = np.concatenate([[True], best[1:] != best[:-1]])
+        lines.append(tuple(best[first & (best != 0)].tolist()) if np.isfinite(values).all() else None)
+    return lines
+
+
+def _kept(same: NDArray[np.bool_]) -> Any:
     low, high = clopper_pearson(int(same.sum()), len(same), ALPHA)
     return float(same.mean()), 1.0, (low - 1, high - 1)
 
@@ -98,6 +124,9 @@ def _cells(reference: Outputs, found: Outputs, _truth: NDArray[np.int64] | None)
 
 def _flat(values: NDArray[Any]) -> NDArray[np.float64]:
     return values.reshape(len(values), -1).astype(np.float64)
+
+
+SCORES = {"accuracy": _accuracy, "decisions": _decisions, "cells": _cells, "classes": _classes, "strings": _strings}
 
 
 def median_ratio(times: NDArray[np.float64], base: NDArray[np.float64]) -> tuple[float, float, float]:

@@ -83,8 +83,8 @@ def make_angle(store: Store) -> None:
     )
 
 
-def line_of_text(random: np.random.Generator, *, turned: bool) -> NDArray[np.uint8]:
-    """Return uint8 [3, 48, 192], BGR: coloured words on another colour, with noise; black where the line ends early."""
+def line_of_text(random: np.random.Generator, *, turned: bool, most: int = WIDTH) -> NDArray[np.uint8]:
+    """Return uint8 [3, 48, most], BGR: coloured words on another colour, noise; black where the line ends early."""
     fonts = Path(mpl.get_data_path(), "fonts", "ttf")
     font = ImageFont.truetype(str(fonts / f"{random.choice(FONTS)}.ttf"), int(random.integers(20, 34)))
     letters = list(string.ascii_lowercase * 3 + string.ascii_uppercase + string.digits)
@@ -94,13 +94,13 @@ def line_of_text(random: np.random.Generator, *, turned: bool) -> NDArray[np.uin
     ink = random.integers(0, 90, 3)
     if random.random() < 0.3:  # noqa: PLR2004 - light on dark
         paper, ink = ink, paper
-    width = min(WIDTH, int(font.getlength(text)) + 12)
+    width = min(most, int(font.getlength(text)) + 12)
     image = Image.new("RGB", (width, HEIGHT), tuple(paper.tolist()))
     drawn = ImageDraw.Draw(image)
     drawn.text((6, int(random.integers(2, 10))), text, fill=tuple(ink.tolist()), font=font)
     picture = np.asarray(image.rotate(180) if turned else image, np.float64)
     picture += random.normal(0, random.uniform(0, 18), picture.shape)
-    line = np.full((HEIGHT, WIDTH, 3), 127, np.uint8)
+    line = np.full((HEIGHT, most, 3), 127, np.uint8)
     line[:, :width] = np.clip(np.rint(picture), 0, 255)
     return line[..., ::-1].transpose(2, 0, 1)
 

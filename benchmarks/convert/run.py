@@ -117,7 +117,8 @@ class Bench:
         folder, backend = zoo.prepare(case, self._cache), onchip.backend_of(target, case.name)
         for artifact_format in formats if backend is None else (backend.source,):
             # A target with a compiler takes one format, which is converted to if need be.
-            wanted = (artifact_format, "keras") if backend is None else (artifact_format, "keras", "tflite", "onnx")
+            frameworks = (artifact_format, "keras", "pt2")
+            wanted = frameworks if backend is None else (*frameworks, "tflite", "onnx")
             models = {path.suffix[1:]: path for path in zoo.sources(folder)}
             found = next((models[suffix] for suffix in wanted if suffix in models), None)
             tools = [OURS, *(peer.name for peer in peers.available() if peer.suffix == artifact_format)]

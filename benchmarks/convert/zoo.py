@@ -1,6 +1,6 @@
 """The cases: real models with data to calibrate and to judge them, made once into a folder and always the same.
 
-A case's folder holds its float model (``model.onnx``, ``model.tflite`` or ``model.keras``), ``contract.toml``,
+A case's folder holds its float model (``model.onnx``, ``.tflite``, ``.keras`` or ``.pt2``), ``contract.toml``,
 ``calibration.npz`` and ``evaluation.npz``: what `edge convert` takes.
 """
 
@@ -21,10 +21,11 @@ import numpy as np
 
 from edgesdk.contract import Contract
 
-Figure = Literal["accuracy", "decisions", "cells"]
+Figure = Literal["accuracy", "decisions", "cells", "classes", "strings"]
 """What is compared. ``accuracy``: right classes, labelled. ``decisions``: the share of the float model's yes/no answers
-(score above one half) that stay the same. ``cells``: F1 of the scores above one half, against the float model's."""
-MODELS = ("model.keras", "model.tflite", "model.onnx")
+(score above one half) that stay the same. ``cells``: F1 of the scores above one half, against the float model's.
+``classes`` and ``strings``: the share of its top classes, or of the lines that it reads, that stay the same."""
+MODELS = ("model.keras", "model.tflite", "model.onnx", "model.pt2")
 WEARABLE = Path(__file__).resolve().parents[2] / "examples" / "wearable"
 
 
@@ -127,7 +128,7 @@ def _toml(value: Any) -> str:
 
 
 def _cases() -> dict[str, Case]:
-    from convert import files, pictures, sounds  # noqa: PLC0415 - they use the classes above
+    from convert import files, photographs, pictures, reading, sounds  # noqa: PLC0415 - they use the classes above
 
     wearable = Case(
         name="wearable",
@@ -136,7 +137,7 @@ def _cases() -> dict[str, Case]:
         figure="accuracy",
         make=make_wearable,
     )
-    every = (wearable, *pictures.CASES, *files.CASES, *sounds.CASES)
+    every = (wearable, *pictures.CASES, *photographs.CASES, *reading.CASES, *files.CASES, *sounds.CASES)
     return {case.name: case for case in every}
 
 
