@@ -29,7 +29,7 @@ FUSING = words("ADD AVERAGE_POOL_2D CONV_2D DEPTHWISE_CONV_2D FULLY_CONNECTED MA
 def as_target_sees(graph: Graph, rules: RuleSet) -> Graph:
     """Return the graph that the rules are about, with what was assumed in words."""
     if rules.format == "tflite" and graph.format == "onnx":
-        graph = replace(_fused(as_tflite(graph)), assumed=(*graph.assumed, CONVERTED))
+        graph = replace(_fused(_reshaped(as_tflite(graph))), assumed=(*graph.assumed, CONVERTED))
     if rules.integer_only and _is_float(graph):
         graph = replace(_quantized(graph), assumed=(*graph.assumed, QUANTIZED))
     return graph
@@ -55,6 +55,15 @@ def _fused(graph: Graph) -> Graph:
             node = replace(before, outputs=node.outputs, attributes=options)  # noqa: PLW2901 - in its place
         nodes[id(node.outputs[0]) if node.outputs else id(node)] = node
     return replace(graph, nodes=tuple(nodes.values()))
+
+
+def _reshaped(graph: Graph) -> Graph:
+    """Call what only drops or adds sizes of 1 a RESHAPE, as converters to TFLite do."""
+    nodes = [
+        replace(node, op="RESHAPE", inputs=node.inputs[:1]) if node.op in {"SQUEEZE", "EXPAND_DIMS"} else node
+        for node in graph.nodes
+    ]
+    return replace(graph, nodes=tuple(nodes))
 
 
 def _fuses(node: Node) -> bool:

@@ -46,7 +46,7 @@ _REWRITES = {
 }
 _OTHERWISE = "Use another operator, or move it to the start or the end of the model, or into the application."
 WHY = "The int8 converter (litert-quantizer) has no integer form of it: it stays float32 and runs on the CPU."
-BESIDE = "It stands between integers and an operator that stays float32."
+BESIDE = "It stands between integers and an operator that stays float32"
 ISLAND = "Quantize it with the rest: leave it out of the recipe's float_layers."
 
 

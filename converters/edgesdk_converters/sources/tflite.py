@@ -22,7 +22,8 @@ def read(call: Call) -> dict[str, Any]:
     become so, and nothing has to be matched by position.
 
     Raises:
-        ConfigError: ``model-format`` if it is damaged, has several signatures, is quantized already.
+        ConfigError: ``model-format`` if it is damaged, has several signatures, is quantized already, or stores weights
+            sparsely.
     """
     from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 - only in the child
 
@@ -35,6 +36,7 @@ def read(call: Call) -> dict[str, Any]:
         raise ConfigError("model-format", f"{source.name} is no valid TFLite file: {error}") from error
     _check_signatures(interpreter, source.name)
     model = parse(content)
+    _check_dense(model, source.name)
     _check_float(model, source.name)
     renamed = _rename(model, contract)
     (call.out / "model.tflite").write_bytes(pack(model) if renamed else content)
@@ -47,6 +49,15 @@ def _check_signatures(interpreter: Any, name: str) -> None:
     if len(signatures) > 1:
         message = f"{name} has {len(signatures)} signatures ({', '.join(signatures)}), expected at most 1"
         hint = "Export it again with one signature (TensorFlow's `from_saved_model` with `signature_keys`)."
+        raise ConfigError("model-format", message, hint=hint)
+
+
+def _check_dense(model: Any, name: str) -> None:
+    """Refuse weights that are stored sparsely: no tool quantizes them, and `get_tensor_details` has crashed on them."""
+    sparse = [tensor.name.decode() for tensor in model.subgraphs[0].tensors if tensor.sparsity is not None]
+    if sparse:
+        message = f"{name} stores weights sparsely: {', '.join(sparse[:_SHOWN])}"
+        hint = "Export it again without Optimize.EXPERIMENTAL_SPARSITY; zeros compress well in a download as they are."
         raise ConfigError("model-format", message, hint=hint)
 
 
