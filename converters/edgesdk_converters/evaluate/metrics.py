@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from edgesdk.stats import clopper_pearson
 
 NO_ANSWER = -1
+MANY_CLASSES = 40
+"""Above, a bundle and a page show what changed: tables of 1,000 by 1,000 classes fit into neither."""
+SHOWN_CLASSES, SHOWN_PAIRS = 24, 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +105,40 @@ def classification_metrics(
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
         non_finite=int(np.count_nonzero(~answered)),
     )
+
+
+def shortened(source: Metrics, artifact: Metrics) -> dict[str, dict[str, Any]]:
+    """Return figures of many classes as plain data: those that lost most, and what is most often taken for what.
+
+    Args:
+        source: The float source's.
+        artifact: The artifact's, on the same samples.
+
+    Returns:
+        By ``source`` and ``artifact`` the fields of `Metrics` with some `classes` (in the order of the labels), no
+        `confusion`, `classes_in_all`, and ``confused``: ``[truth, answer, samples]``, the most frequent first.
+    """
+    lost = [
+        before.support * (before.recall - now.recall)
+        for before, now in zip(source.classes, artifact.classes, strict=True)
+    ]
+    kept = sorted(sorted(range(len(lost)), key=lambda i: (-lost[i], -source.classes[i].support, i))[:SHOWN_CLASSES])
+    both = {"source": source, "artifact": artifact}
+    return {name: _short(metrics, kept) for name, metrics in both.items()}
+
+
+def _short(metrics: Metrics, kept: Sequence[int]) -> dict[str, Any]:
+    matrix, labels = np.array(metrics.confusion), [each.label for each in metrics.classes]
+    np.fill_diagonal(matrix, 0)
+    worst = np.argsort(-matrix, axis=None, kind="stable")[:SHOWN_PAIRS]
+    pairs = [divmod(int(place), len(labels)) for place in worst]
+    return {
+        **asdict(metrics),
+        "classes": [asdict(metrics.classes[i]) for i in kept],
+        "confusion": [],
+        "classes_in_all": len(labels),
+        "confused": [[labels[i], labels[j], int(matrix[i, j])] for i, j in pairs if matrix[i, j]],
+    }
 
 
 def agreement(first: NDArray[np.floating[Any]], second: NDArray[np.floating[Any]]) -> float:

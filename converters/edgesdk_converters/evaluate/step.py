@@ -17,7 +17,7 @@ from edgesdk_converters.evaluate.catalogue import AGREEMENT, METRICS, Case, find
 from edgesdk_converters.evaluate.differences import compare_arrays
 from edgesdk_converters.evaluate.gate import GateVerdict, judge_case
 from edgesdk_converters.evaluate.looks import Look, looks, order
-from edgesdk_converters.evaluate.metrics import classification_metrics, decide
+from edgesdk_converters.evaluate.metrics import MANY_CLASSES, classification_metrics, decide, shortened
 from edgesdk_converters.evaluate.scores import Outputs
 from edgesdk_converters.isolation import Call
 
@@ -98,12 +98,13 @@ def _by_task(source: Case, artifact: Case) -> dict[str, Any]:
         answered = decide(source.first())
         truth = source.truth if source.truth is not None else answered
         usable = truth.ndim == 1 and truth.min() >= 0
-        figures: dict[str, Any] = {
-            name: msgspec.to_builtins(classification_metrics(case.first(), truth.astype(np.int64), labels))
+        figures = {
+            name: classification_metrics(case.first(), truth.astype(np.int64), labels)
             for name, case in (cases.items() if usable else ())
         }
+        many = bool(figures) and len(labels) > MANY_CLASSES
         return {
-            **figures,
+            **(shortened(**figures) if many else msgspec.to_builtins(figures)),
             "agreement": float(np.mean(decide(artifact.first()) == answered)),
             "averages": _averages(cases) if source.truth is not None and usable else {},
         }

@@ -9,7 +9,6 @@ from typing import Any
 from edgesdk_converters.report import charts
 
 Plain = Mapping[str, Any]
-_MANY_CLASSES = 60
 
 
 def artifact_section(report: Plain, variant: Plain) -> str:
@@ -104,16 +103,29 @@ def _of_numbers(details: Plain) -> dict[str, dict[str, float]]:
 def _classes(variant: Plain) -> str:
     details = _details(variant)
     artifact, source = details.get("artifact") or {}, details.get("source") or {}
-    if "classes" not in artifact or len(artifact["classes"]) > _MANY_CLASSES:
+    if "classes" not in artifact:
         return ""
     labels = [each["label"] for each in artifact["classes"]]
     truth = "" if variant["evaluation"]["metric"] != "agreement" else " (the float source's answers)"
+    if "confused" in artifact:
+        title, beside = f"The classes that lost most, of {artifact['classes_in_all']}", _confused(artifact["confused"])
+    else:
+        title = "Class by class"
+        beside = f"<h3>Confusion</h3><figure>{charts.confusion(artifact['confusion'], labels)}</figure>"
     return (
-        f"<div class='two'><div><h3>Class by class</h3><figure>{charts.classes(source['classes'], artifact['classes'])}"
+        f"<div class='two'><div><h3>{title}</h3><figure>{charts.classes(source['classes'], artifact['classes'])}"
         f"<figcaption>Share of each class{truth} that is found, with 95 % intervals; grey bars: float.</figcaption>"
-        "</figure></div>"
-        f"<div><h3>Confusion</h3><figure>{charts.confusion(artifact['confusion'], labels)}</figure></div></div>"
+        f"</figure></div><div>{beside}</div></div>"
     )
+
+
+def _confused(pairs: list[list[Any]]) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(truth)}</td><td>{escape(answer)}</td><td class=n>{count}</td></tr>"
+        for truth, answer, count in pairs
+    )
+    head = "<tr><th>class</th><th>taken for</th><th class=n>samples</th></tr>"
+    return f"<h3>Most often confused</h3><div class='scroll'><table>{head}{rows}</table></div>"
 
 
 def _parity(variant: Plain) -> str:

@@ -1,8 +1,10 @@
 """Classification figures, compared with scikit-learn and at their edges."""
 
+import json
+
 import numpy as np
 import pytest
-from edgesdk_converters.evaluate.metrics import agreement, classification_metrics, decide
+from edgesdk_converters.evaluate.metrics import agreement, classification_metrics, decide, shortened
 
 LABELS = ("a", "b", "c")
 
@@ -57,3 +59,26 @@ def test_misfitting_arrays_are_refused(outputs, truth):
     """Wrong shapes, no samples and unknown classes are the caller's error."""
     with pytest.raises(ValueError, match="expected"):
         classification_metrics(outputs, np.array(truth, dtype=np.int64), LABELS)
+
+
+def test_many_classes_are_shortened_to_what_changed() -> None:
+    """A thousand classes fit a manifest: the classes that lost most, and what is taken for what, as the samples say."""
+    generator = np.random.default_rng(3)
+    labels = [f"class {number}" for number in range(1000)]
+    truth = generator.integers(0, 1000, 5000)
+    truth[:40] = 7
+    right = np.eye(1000, dtype=np.float32)[truth]
+    worse = right.copy()
+    worse[truth == 7] = np.eye(1000, dtype=np.float32)[9]
+    short = shortened(
+        source=classification_metrics(right, truth, labels), artifact=classification_metrics(worse, truth, labels)
+    )
+    lost = int(np.count_nonzero(truth == 7))
+    assert short["artifact"]["confused"] == [["class 7", "class 9", lost]]
+    assert short["source"]["confused"] == []
+    assert short["artifact"]["correct"] == 5000 - lost
+    assert short["artifact"]["classes_in_all"] == 1000
+    names = [each["label"] for each in short["artifact"]["classes"]]
+    assert "class 7" in names
+    assert names == [each["label"] for each in short["source"]["classes"]]
+    assert len(json.dumps(short)) < 20_000

@@ -268,3 +268,16 @@ def test_a_refusal_says_so_first_and_is_no_release(variants):
     assert "Passed" not in words
     assert "Packed" not in words
     assert "class='verdict refused'" in page
+
+
+def test_many_classes_are_shown_by_what_changed():
+    """Of a thousand classes those that lost most, and what is taken for what, names made safe."""
+    report = copy.deepcopy(REPORT)
+    short = {"confusion": [], "classes_in_all": 1000, "confused": [["walk", "<b>run</b>", 17]]}
+    for variant in report["variants"]:
+        for name in ("artifact", "source"):
+            variant["evaluation"]["details"][name] |= short
+    page, words = read(report)
+    assert "The classes that lost most, of 1000" in words
+    assert "Most often confused" in words
+    assert "<td>&lt;b&gt;run&lt;/b&gt;</td><td class=n>17</td>" in page
