@@ -246,6 +246,10 @@ CODES: dict[str, CodeInfo] = {
                 "This version of the agent cannot carry the command out.",
                 "Update the agent, or do without.",
             ),
+            "command-refused": (
+                "A device refused a command for a reason that this version of edgesdk does not know.",
+                "Read its words in the message, or update edgesdk here.",
+            ),
             "hub-running": ("Another hub uses this folder.", "Stop it first; its process id is in run.json."),
             "not-enrolled": ("This device is not enrolled.", "Run `edge-agent enroll TOKEN`."),
         },
@@ -270,6 +274,15 @@ CODES: dict[str, CodeInfo] = {
             "download-length": ("A server sent more bytes than announced.", "Check the repository and its proxies."),
             "message-invalid": ("A message does not follow its schema.", "Check the sender's version."),
             "message-too-large": ("A message exceeds its size limit.", "Send less."),
+            "device-offline": (
+                "The device is not connected, so that it cannot be asked for anything now.",
+                "Wait for it, see `edge fleet devices`; what it is to run reaches it when it comes back.",
+            ),
+            "command-busy": ("Too many commands wait for their answer already.", "Wait for these answers first."),
+            "command-unanswered": (
+                "A device did not answer a command in time: it is slow, cut off, or refused to believe the command.",
+                "Give it a longer --timeout, ask for fewer lines, and read its log (`edge-agent status` there).",
+            ),
             "hub-unreachable": ("The hub does not answer.", "Start it with `edge hub start`, or set EDGE_HUB."),
             "hub-refused": ("The hub refused the request.", "Read the message; check the token's role."),
         },

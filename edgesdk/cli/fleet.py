@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
+import click
 import typer
 
 if TYPE_CHECKING:
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Devices and rollouts of a hub.")
 
 HALTED = 7
+ASK_S = 30.0
+BENCHMARK_S = 120.0
 
+WHAT = ("ping", "status", "deploy-now", "logs", "benchmark")
 Hub = Annotated[str | None, typer.Option("--hub", help="The hub's URL.", envvar="EDGE_HUB")]
 Token = Annotated[str | None, typer.Option("--token", help="API token.", envvar="EDGE_TOKEN", show_envvar=True)]
 Folder = Annotated[Path | None, typer.Option("--dir", help="The hub's folder, on its machine.", envvar="EDGE_HUB_DIR")]
@@ -47,6 +51,33 @@ def devices(
             show(client.devices(), as_json, devices_table)
         else:
             show(client.get(f"/devices/{quote(device, safe='')}"), as_json, device_view)
+
+
+@app.command()
+def ask(
+    device: Annotated[str, typer.Argument(help="Its id, see `edge fleet devices`.")],
+    what: Annotated[str, typer.Argument(click_type=click.Choice(WHAT), help="What it is to do now.")],
+    model: Annotated[str | None, typer.Option(help="benchmark: the model whose good generation is measured.")] = None,
+    lines: Annotated[int | None, typer.Option(help="logs: how many, the newest.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds to wait; left out: 30, benchmark 120.")] = None,
+    hub: Hub = None,
+    token: Token = None,
+    directory: Folder = None,
+    ca: Ca = None,
+    as_json: Json = False,
+) -> None:
+    """Ask a device that is online for something now. What it refuses is told in its words, with its code."""
+    from edgesdk.cli.fleet_views import answer_lines, refusal, show  # noqa: PLC0415
+
+    given = {"model": model, "lines": lines}
+    arguments = {name: value for name, value in given.items() if value is not None}
+    if timeout is None:
+        timeout = BENCHMARK_S if what == "benchmark" else ASK_S
+    with _client(hub, token, directory, ca) as client:
+        answer = client.ask(device, what, arguments, timeout=timeout)
+    if answer["reason"] is not None:
+        raise refusal(device, answer["reason"])
+    show(answer, as_json, lambda found: typer.echo("\n".join(answer_lines(device, what, found))))
 
 
 @app.command()

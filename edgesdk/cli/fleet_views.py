@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from edgesdk.errors import CODES, FAMILIES, DeploymentError, EdgeError
+
 T = TypeVar("T")
 COLOURS = {
     "committed": "green",
@@ -116,6 +118,32 @@ def device_view(device: dict[str, Any]) -> None:
                 _plain(reason.get("code", "")),
             )
         _print(table)
+
+
+def answer_lines(device: str, what: str, answer: dict[str, Any]) -> list[str]:
+    """Return what a device replied to `edge fleet ask`, line by line, harmless to a terminal."""
+    result = answer["result"]
+    match what:
+        case "ping":
+            found = [f"{device} answered in {answer['seconds']:.2f} s"]
+        case "deploy-now":
+            found = [f"{device} looks at the repository and at its desired document now"]
+        case "logs" if isinstance(lines := result.get("lines"), list):
+            found = [str(line) for line in lines]
+        case _:
+            width = max(map(len, result), default=0)
+            texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in result.items()}
+            found = [f"{key:<{width}}  {text}" for key, text in texts.items()]
+    return [printable(line) for line in found]
+
+
+def refusal(device: str, reason: dict[str, Any]) -> EdgeError:
+    """Return a device's reason as our error, in its words."""
+    code, words = printable(str(reason["code"])), printable(str(reason.get("message", "")))
+    hint = printable(str(reason.get("hint", ""))) or None
+    if code in CODES:
+        return FAMILIES[CODES[code].family](code, f"{device} says: {words}", hint=hint)
+    return DeploymentError("command-refused", f"{device} says: {words} [{code}]", hint=hint)
 
 
 def rollouts_table(rollouts: list[dict[str, Any]]) -> None:

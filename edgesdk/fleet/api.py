@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.responses import PlainTextResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 from sqlalchemy import select
 
 from edgesdk.errors import ConfigError, EdgeError
@@ -24,6 +24,7 @@ from edgesdk.fleet import devices, freshness, metrics
 from edgesdk.fleet.access import Role, create_api_token, revoke_api_token
 from edgesdk.fleet.api_keys import keys_router
 from edgesdk.fleet.api_paths import PREFIX
+from edgesdk.fleet.commands import MAX_TIMEOUT_S, Commands, Name
 from edgesdk.fleet.files import RepositoryFiles
 from edgesdk.fleet.freshness import Refresher
 from edgesdk.fleet.gatekeeper import Gatekeeper
@@ -76,11 +77,25 @@ class ApiTokenBody(BaseModel):
     role: Role
 
 
+Key = Annotated[str, Field(max_length=64)]
+Value = Annotated[StrictStr, Field(max_length=256)] | Annotated[StrictInt, Field(ge=-(2**31), lt=2**31)]
+
+
+class CommandBody(BaseModel):
+    """Ask a device for something now; `timeout_s`: seconds to wait for its reply."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: Name
+    arguments: dict[Key, Value] = Field(default={}, max_length=8)
+    timeout_s: float = Field(default=30.0, ge=1, le=MAX_TIMEOUT_S)
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """What the routes use."""
 
     operations: Operations
+    commands: Commands
     enrolment: devices.Enrolment
     authority: Authority
     gatekeeper: Gatekeeper
@@ -173,6 +188,13 @@ def _devices(services: Services) -> APIRouter:
     def desired(device: str, _: Operator) -> dict[str, Any]:
         """Return the signed document (DSSE) of what a device should run, to be carried to one without network."""
         return devices.desired_envelope(registry, device)
+
+    @router.post("/devices/{device}/commands")
+    def ask(device: str, body: CommandBody, caller: Operator) -> dict[str, Any]:
+        """Ask a device that is online, and return its reply: a result, or its own reason why there is none."""
+        answer = services.commands.ask(device, body.name, body.arguments, timeout=body.timeout_s, actor=caller.name)
+        found: dict[str, Any] = msgspec.to_builtins(answer)
+        return found
 
     @router.post("/devices/{device}/revoke")
     def revoke(device: str, caller: Admin) -> dict[str, Any]:

@@ -71,9 +71,16 @@ class HubClient:
         """Read a resource; `path` without the API's prefix."""
         return self._call("GET", path, params=query)
 
-    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Create or change a resource."""
-        return self._call("POST", path, json=dict(body or {}))
+    def post(self, path: str, body: Mapping[str, Any] | None = None, *, timeout: float = TIMEOUT_S) -> Any:
+        """Create or change a resource; the hub may take `timeout` seconds."""
+        return self._call("POST", path, json=dict(body or {}), timeout=timeout)
+
+    def ask(self, device: str, name: str, arguments: Mapping[str, Any], *, timeout: float) -> dict[str, Any]:
+        """Ask a device for something now; the answer holds its ``result``, or its ``reason`` why there is none."""
+        body = {"name": name, "arguments": dict(arguments), "timeout_s": timeout}
+        path = f"/devices/{quote(device, safe='')}/commands"
+        found: dict[str, Any] = self.post(path, body, timeout=timeout + TIMEOUT_S)
+        return found
 
     def warnings(self) -> list[str]:
         """Return what is, or will soon be, in the hub's way."""

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from sqlalchemy import select, update
 
 from edgesdk.errors import ConfigError, LinkError
+from edgesdk.fleet.commands import Commands
 from edgesdk.fleet.inbox import Inbox
 from edgesdk.fleet.operations import Operations
 from edgesdk.fleet.tables import DesiredRow
@@ -57,6 +58,7 @@ class Controller:
 
     Args:
         operations: What moves rollouts on; its `wake` is set to this controller's.
+        commands: What asks devices; its `publish` is set to the link's, and it is given their replies.
         broker: URL, ``mqtt://`` or ``mqtts://``.
         tls: The hub's client certificate, for ``mqtts://``.
         tick: Called about every second.
@@ -65,6 +67,7 @@ class Controller:
     def __init__(
         self,
         operations: Operations,
+        commands: Commands,
         broker: str,
         *,
         tls: LinkTLS | None = None,
@@ -73,7 +76,7 @@ class Controller:
         self._operations = operations
         self._tick = tick
         self._registry = operations.registry
-        self._inbox = Inbox(self._registry, fleet=operations.fleet)
+        self._inbox = Inbox(self._registry, fleet=operations.fleet, on_reply=commands.replied)
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._republish = threading.Event()
@@ -92,6 +95,7 @@ class Controller:
         )
         self._worker = threading.Thread(target=self._work, name="edge-fleet-controller", daemon=True)
         operations.wake = self._wake.set
+        commands.publish = self._link.publish
 
     @property
     def online(self) -> bool:

@@ -19,6 +19,10 @@ from edgesdk.fleet.registry import Registry
 MAX_BODY = 256 * 1024
 STATUS = {
     "device-unknown": 404,
+    "device-offline": 409,
+    "command-busy": 429,
+    "command-unanswered": 504,
+    "link-offline": 503,
     "rollout-unknown": 404,
     "tuf-target-missing": 404,
     "rollout-conflict": 409,

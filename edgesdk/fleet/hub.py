@@ -25,6 +25,7 @@ from edgesdk.fleet import children
 from edgesdk.fleet.access import adopt_first_token
 from edgesdk.fleet.api import Services, create_app
 from edgesdk.fleet.broker import MosquittoProcess, find_mosquitto, start_mosquitto
+from edgesdk.fleet.commands import Commands
 from edgesdk.fleet.controller import Controller, broker_link
 from edgesdk.fleet.devices import Addresses, Enrolment
 from edgesdk.fleet.folder import HubFolder, Running
@@ -139,7 +140,8 @@ class Hub:
         broker, kind = self._start_broker(registry, gatekeeper)
         url = f"{'https' if options.tls else 'http'}://{self._name}:{port}"
         operations = Operations(registry, repository, signer, fleet=folder.settings.fleet)
-        controller = Controller(operations, broker.hub, tls=self._link_tls(), tick=gatekeeper.follow)
+        commands = Commands(registry, repository, signer, fleet=folder.settings.fleet)
+        controller = Controller(operations, commands, broker.hub, tls=self._link_tls(), tick=gatekeeper.follow)
         controller.start()
         host, broker_port, files = broker_link(broker.hub, self._link_tls())
         gatekeeper.at(host, broker_port, tls=files is not None)
@@ -147,8 +149,10 @@ class Hub:
         addresses = Addresses(hub=url, broker=broker.devices, repository=f"{url}/repo/")
         enrolment = Enrolment(registry, authority, repository, addresses, fleet=folder.settings.fleet)
         self._serve(
-            Services(operations, enrolment, authority, gatekeeper, lambda: controller.online, self.refresher), listening
+            Services(operations, commands, enrolment, authority, gatekeeper, lambda: controller.online, self.refresher),
+            listening,
         )
+        self._stack.callback(commands.stop)  # first: the server waits for requests, which wait for devices
         running = Running(
             url=url,
             broker=broker.devices,

@@ -7,7 +7,7 @@ retained state and the events), in any order and more than once; a device's coun
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -20,7 +20,7 @@ from edgesdk.fleet import rotations
 from edgesdk.fleet.registry import Registry
 from edgesdk.fleet.tables import CapabilitiesRow, Device, Latest, ProblemRow, StatementRow
 from edgesdk.protocol import topics
-from edgesdk.protocol.messages import STATEMENT_TYPE, Event, Presence, Reason, Statement, StateReport, decode
+from edgesdk.protocol.messages import STATEMENT_TYPE, Event, Presence, Reason, Reply, Statement, StateReport, decode
 from edgesdk.targets.matching import Capabilities
 from edgesdk.trust.dsse import verify_document
 from edgesdk.trust.keys import public_key
@@ -38,11 +38,13 @@ class Inbox:
     Args:
         registry: Where they go.
         fleet: The fleet of this hub; messages of others are dropped.
+        on_reply: Called with each answer to a command; it may raise `EdgeError`, which rejects it.
     """
 
-    def __init__(self, registry: Registry, *, fleet: str) -> None:
+    def __init__(self, registry: Registry, *, fleet: str, on_reply: Callable[[Reply], None] = lambda _: None) -> None:
         self._registry = registry
         self._fleet = fleet
+        self._on_reply = on_reply
 
     def receive(self, topic: str, payload: bytes) -> bool:
         """Take one MQTT message in; returns whether it changed the registry."""
@@ -72,6 +74,11 @@ class Inbox:
                 event = decode(payload, Event)
                 _require_sender(event.device, event.fleet, topic)
                 return event.statement is not None and self._statements(device, topic, [(event.model, event.statement)])
+            case "reply":
+                reply = decode(payload, Reply)
+                _require_sender(reply.device, reply.fleet, topic)
+                self._on_reply(reply)
+                return False
             case _:
                 return False
 
@@ -83,7 +90,9 @@ class Inbox:
         _require_sender(presence.device, presence.fleet, topic)
         with self._registry.writing() as session:
             row = session.get_one(Device, topic.device, with_for_update=True)
-            row.online, row.presence_at = presence.online, self._registry.now()
+            if presence.online or row.online or row.presence_at is None:  # offline stays so since it went
+                row.presence_at = self._registry.now()
+            row.online = presence.online
             row.run, row.agent = presence.run[:64], presence.agent[:64]
             if presence.capabilities is not None:
                 _note_capabilities(session, row.id, presence.capabilities, self._registry.now())

@@ -35,12 +35,15 @@ from edgesdk.fleet.hub import Hub, Options
 from edgesdk.protocol import topics
 from edgesdk.protocol.link import Link, LinkTLS, Message
 from edgesdk.protocol.messages import (
+    COMMAND_TYPE,
     DESIRED_TYPE,
     STATEMENT_TYPE,
+    Command,
     Desired,
     DesiredModel,
     Presence,
     Reason,
+    Reply,
     Statement,
     StateReport,
     decode,
@@ -220,6 +223,8 @@ class SimDevice:
     desired: list[Desired] = field(default_factory=list)
     refused: list[int] = field(default_factory=list)
     latest: dict[str, dict[str, Any]] = field(default_factory=dict)
+    commands: list[Message] = field(default_factory=list)
+    reply: Callable[[Command], Reply | None] | None = None
     link: Link | None = None
 
     @property
@@ -238,11 +243,23 @@ class SimDevice:
         self.link = Link(host, port, self.id, tls=files, clean_start=False, on_message=self._message)
         self.link.start()
         assert self.link.wait_online(WAIT)
-        self.link.subscribe(topics.down("lab", self.id, "desired")).result(WAIT)
-        now = rfc3339(SystemClock().now())
-        presence = Presence(device=self.id, fleet="lab", online=True, run="run", ts=now, agent="sim")
-        self.send("presence", encode(presence), retain=True)
+        for channel in ("desired", "cmd"):
+            self.link.subscribe(topics.down("lab", self.id, channel)).result(WAIT)
+        self.say_online()
         return self
+
+    def say_online(self) -> Future[int]:
+        """Tell the fleet that the device is there."""
+        return self._presence(online=True)
+
+    def say_offline(self) -> Future[int]:
+        """Tell the fleet what the last will tells."""
+        return self._presence(online=False)
+
+    def _presence(self, *, online: bool) -> Future[int]:
+        now = rfc3339(SystemClock().now())
+        presence = Presence(device=self.id, fleet="lab", online=online, run="run", ts=now, agent="sim")
+        return self.send("presence", encode(presence), retain=True)
 
     def disconnect(self) -> None:
         """Go offline without a word."""
@@ -290,7 +307,26 @@ class SimDevice:
         assert self.link is not None
         return self.link.publish(topics.up("lab", self.id, channel), payload, retain=retain).future
 
+    def answer_to(self, command: Command, **fields: Any) -> Reply:
+        """Make the reply to a command: to all is well, whatever `fields` do not say otherwise."""
+        known = {"device": self.id, "fleet": "lab", "id": command.id, "ok": True, "ts": "", "result": {"pong": True}}
+        return Reply(**(known | fields))
+
+    def command(self, message: Message) -> Command:
+        """Verify a command as a device does."""
+        return decode(verify_document(message.payload, COMMAND_TYPE, self.deployment_keys), Command)
+
+    def _command(self, message: Message) -> None:
+        self.commands.append(message)
+        command = self.command(message)
+        made = (self.reply or self.answer_to)(command)
+        if made is not None:
+            self.send("reply", encode(made))
+
     def _message(self, message: Message) -> None:
+        if message.topic == topics.down("lab", self.id, "cmd"):
+            self._command(message)
+            return
         payload = verify_document(message.payload, DESIRED_TYPE, self.deployment_keys)
         desired = decode(payload, Desired)
         assert (desired.fleet, desired.device) == ("lab", self.id)

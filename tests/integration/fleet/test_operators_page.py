@@ -74,15 +74,16 @@ class Operator:
         self.simulate = simulate
         self.token = ""
         self.rollout = ""
+        self.device = ""
         self.environment = {**os.environ, "EDGE_KEY_PASSPHRASE": "correct horse", "EDGE_HUB_DIR": "hub"}
 
     def type(self, line: str) -> None:
         """Do what one line of the page says; the only changes are what a reader fills in."""
-        line = line.replace("r-…", self.rollout).replace("hub.example.org", "localhost")
+        line = line.replace("r-…", self.rollout).replace("hub.example.org", "localhost").replace("DEVICE", self.device)
         if line.startswith("edge hub start"):
             self.start(line)
         elif line.startswith("edge-agent enroll"):
-            self.simulate(HubFolder(self.folder / "hub"), parse_token(self.token), behave)
+            self.device = self.simulate(HubFolder(self.folder / "hub"), parse_token(self.token), behave).id
         elif line.startswith("edge telemetry watch"):
             self.read(line)
         else:
