@@ -37,7 +37,7 @@ def convert(
     *models: str | PathLike[str],
     name: str,
     release: str,
-    targets: Sequence[str],
+    targets: Sequence[str] | str,
     contract: str | PathLike[str],
     out: str | PathLike[str],
     observer: PlanObserver | None = None,
@@ -49,7 +49,7 @@ def convert(
         models: Source files: a ``.keras``, or float exports ``.tflite`` and ``.onnx``.
         name: The model's name.
         release: Its version.
-        targets: Names of hardware profiles.
+        targets: Names of hardware profiles, or one.
         contract: TOML file of the contract.
         out: Folder of the release.
         observer: Is told how it comes along.
@@ -70,7 +70,7 @@ def convert(
         "models": tuple(Path(model) for model in models),
         "name": name,
         "release": release,
-        "targets": tuple(targets),
+        "targets": (targets,) if isinstance(targets, str) else tuple(targets),
         "contract": contract,
         "out": out,
         **words,

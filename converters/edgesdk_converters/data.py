@@ -353,10 +353,11 @@ def _check_batch(data: DataSet, spec: TensorSpec, values: NDArray[Any], *, first
     low, high = spec.range
     bad = np.flatnonzero(((flat < low) | (flat > high)).any(axis=1))
     if len(bad):
-        worst = float(flat[bad[0]][np.argmax(np.abs(flat[bad[0]]))])
+        row = flat[bad[0]].astype(np.float64)
+        worst = float(row[np.argmax(np.maximum(low - row, row - high))])
         raise ConfigError(
             "data-invalid",
-            f"{data.path}: row {first + bad[0]} of {spec.name!r} expected values in [{low}, {high}], got {worst:g}",
+            f"{data.path}: row {first + bad[0]} of {spec.name!r} expected values in [{low}, {high}], got {worst:.9g}",
             hint="Give data in the app's units, before any normalisation, or correct the contract's range.",
         )
 

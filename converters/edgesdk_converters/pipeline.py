@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -60,8 +60,8 @@ class Conversion:
 
     folder: Path
     index: ReleaseIndex
-    report: dict[str, Any]
-    judged: tuple[Judged, ...]
+    report: dict[str, Any] = field(repr=False)
+    judged: tuple[Judged, ...] = field(repr=False)
 
 
 def run(request: Request, observer: PlanObserver | None = None) -> Conversion:

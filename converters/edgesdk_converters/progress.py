@@ -148,7 +148,7 @@ def ladder(pareto: dict[str, Any]) -> Group:
             table.add_column(heading, no_wrap=True)
         for point in found["points"]:
             low, high = point["interval"] or (0.0, 0.0)
-            spread = "" if point["interval"] is None else f" ({-high:+.4f} to {-low:+.4f})"
+            spread = "" if point["interval"] is None else f" ({low:+.4f} to {high:+.4f})"
             table.add_row(
                 point["rung"] + ("*" if point["recipe"] in found["front"] else ""),
                 "" if point["value"] is None else f"{point['value']:.4f}",

@@ -28,6 +28,7 @@ from edgesdk_converters.cache import Entry
 from edgesdk_converters.calibration import step as calibration
 from edgesdk_converters.evaluate.alone import Alone, alone_step
 from edgesdk_converters.evaluate.checks import layers_step
+from edgesdk_converters.evaluate.gate import GateVerdict
 from edgesdk_converters.isolation import Progress
 from edgesdk_converters.joining import merged
 from edgesdk_converters.judge import Judged, check_gate, judge
@@ -198,7 +199,7 @@ class _Ladder:
                 why=why,
                 value=verdict.value,
                 source_value=verdict.source_value,
-                interval=verdict.interval,
+                interval=loss_interval(verdict),
                 loss=verdict.loss,
                 size=judged.artifact.stat().st_size,
                 speedup=(judged.latency or {}).get("speedup"),
@@ -270,6 +271,12 @@ class _Ladder:
             "repair-exhausted",
             f"{self.asked.name}: none of {names} passes; the best is {best.recipe}: {best.why}; Pareto front: {shown}",
         )
+
+
+def loss_interval(verdict: GateVerdict) -> tuple[float, float]:
+    """Return the interval of a loss, in its unit: a change turned round where more is better."""
+    low, high = (bound / verdict.unit if verdict.unit else bound for bound in verdict.interval)
+    return (-high, -low) if verdict.greater else (low, high)
 
 
 def needed(plan: Plan, variants: Sequence[VariantPlan]) -> Plan:

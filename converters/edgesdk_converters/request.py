@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -266,6 +267,11 @@ def _data(request: Request, contract: Contract) -> dict[str, DataSet]:
     given = {"calibration": request.calibration, "evaluation": request.evaluation, "truth": request.truth}
     made = (request.cache_dir or default_cache_dir()) / "data"
     files = {name: as_npz(path, contract, made) for name, path in given.items() if path is not None}
+    with _said_of({files[name]: path for name, path in given.items() if path is not None}):
+        return _checked(request, contract, files)
+
+
+def _checked(request: Request, contract: Contract, files: Mapping[str, Path]) -> dict[str, DataSet]:
     data = {name: open_data(path, contract, labelled=name == "truth") for name, path in files.items()}
     doctored = {"calibration"} if request.doctor else set[str]()
     rows = {name: check_values(opened, values=name not in doctored) for name, opened in data.items()}
@@ -273,3 +279,15 @@ def _data(request: Request, contract: Contract) -> dict[str, DataSet]:
         if "calibration" in data:
             check_overlap(data["calibration"], rows["calibration"], data[judge], rows[judge])
     return data
+
+
+@contextlib.contextmanager
+def _said_of(names: Mapping[Path, Path]) -> Iterator[None]:
+    """Speak of what the user gave, where an error speaks of the file that was made of it."""
+    try:
+        yield
+    except ConfigError as error:
+        message = error.message
+        for made, given in names.items():
+            message = message.replace(str(made), str(given))
+        raise ConfigError(error.code, message, hint=error.hint) from error

@@ -161,8 +161,8 @@ class Point:
         why: The gate's reason, or the error; empty if it passed.
         value: The metric of the artifact; None if it could not be made or run.
         source_value: The metric of the float source on the same samples.
-        interval: Of their difference.
-        loss: How much worse it is, in the gate's unit.
+        interval: Of the loss.
+        loss: How much worse it is, in the gate's unit: 1, or the standard deviation of value labels.
         size: Bytes of the artifact.
         speedup: How many times as fast as float on this machine; None where it was not timed.
         alpha: The error rate that its test could spend.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,12 +21,16 @@ BY_CLASS = frozenset({"accuracy", "exact-match", *(f"{each}{kind}" for each in (
                       for kind in ("", "-weighted"))})  # fmt: skip
 SURE = 5.0
 """Standard deviations above guessing from which on another preparation is named."""
+MUCH = 0.1
+"""Share of rows by which another preparation must be right more often to refuse what is better than guessing."""
 
 
 def check_source(
     prepared: Prepared, variant: VariantPlan, runner: Runner, entries: Mapping[str, Entry], observer: Observer
 ) -> None:
-    """Refuse a float classifier that guesses on labelled data, or whose labels are in another order.
+    """Refuse a float classifier that guesses on labelled data, or that is right far more often prepared otherwise.
+
+    So is one whose labels are in another order.
 
     Raises:
         ReleaseError: ``source-wrong``, with the preparation of inputs that would make it right where one does.
@@ -33,15 +38,26 @@ def check_source(
     if not prepared.request.gate or EVALUATION not in prepared.data:
         return
     found = _suspicion(prepared, entries[variant.source_measure])
-    if found is None:
+    if found is not None and found.moved:
+        hint = "Put the contract's labels in the order of the model's outputs, or correct `y`."
+        raise ReleaseError("source-wrong", f"{prepared.request.evaluation}: {found.reason}", hint=hint)
+    if not _classifies(prepared):
         return
-    tried = {} if found.moved else _tried(prepared, variant, runner, observer)
-    raise ReleaseError("source-wrong", f"{prepared.request.evaluation}: {found.reason}", hint=_hint(found, tried))
+    tried = _tried(prepared, variant, runner, observer)
+    if found is not None:
+        raise ReleaseError("source-wrong", f"{prepared.request.evaluation}: {found.reason}", hint=_hint(tried))
+    if tried and tried["right"] - tried["now"] > max(MUCH * tried["rows"], SURE * math.sqrt(tried["rows"] / 2)):
+        reason = f"the float model is right on {tried['now']} of {tried['rows']} rows as the contract prepares them"
+        raise ReleaseError("source-wrong", f"{prepared.request.evaluation}: {reason}", hint=_hint(tried))
+
+
+def _classifies(prepared: Prepared) -> bool:
+    return prepared.data[EVALUATION].labels is not None and prepared.wanted.metric in BY_CLASS
 
 
 def _suspicion(prepared: Prepared, entry: Entry) -> Suspicion | None:
     data = prepared.data[EVALUATION]
-    if prepared.wanted.metric not in BY_CLASS:
+    if not _classifies(prepared):
         return None  # another metric may see what the answered class does not
     labels, names = data.labels, class_names(prepared.contract)
     scores = read_npz(entry.folder / OUTPUTS)[prepared.contract.outputs[0].name]
@@ -67,9 +83,7 @@ def _tried(prepared: Prepared, variant: VariantPlan, runner: Runner, observer: O
     return found if better else {}
 
 
-def _hint(found: Suspicion, tried: Mapping[str, Any]) -> str:
-    if found.moved:
-        return "Put the contract's labels in the order of the model's outputs, or correct `y`."
+def _hint(tried: Mapping[str, Any]) -> str:
     if not tried:
         return (
             "Compare normalisation, layout, colours and labels in the contract with the training; no usual one helps."

@@ -6,6 +6,7 @@ A command is a Typer app in the entry-point group ``edgesdk.commands``; only the
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -18,6 +19,21 @@ import typer
 from edgesdk.errors import ConfigError, EdgeError
 
 GROUP = "edgesdk.commands"
+UNUSABLE = frozenset(
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EEXIST,
+        errno.ENOENT,
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.ENAMETOOLONG,
+    }
+)
+"""What a path that a person gave can be wrong with; other errors of the system are ours."""
 SUMMARIES = {
     "bundle": "Look into a bundle and check it.",
     "contract": "Write a first contract of a model, or check one.",
@@ -104,6 +120,13 @@ def _usage_error(error: click.ClickException, name: str) -> EdgeError:
     return ConfigError("argument-invalid", error.format_message(), hint=f"See `{asked} --help`.")
 
 
+def _unusable(error: OSError) -> EdgeError:
+    """Return what a path has against it as one of our errors; raise what no path is to blame for."""
+    if error.filename is None or error.errno not in UNUSABLE:
+        raise error
+    return ConfigError("folder-unwritable", f"{error.filename}: {error.strerror}")
+
+
 def run(command: click.Command, arguments: list[str], *, name: str) -> int:
     """Run a click command and return its exit code; every `EdgeError` is printed once.
 
@@ -112,9 +135,13 @@ def run(command: click.Command, arguments: list[str], *, name: str) -> int:
     """
     try:
         result: Any = command.main(args=arguments, prog_name=name, standalone_mode=False)
-    except EdgeError as error:
-        print_error(error, as_json="--json" in arguments)
-        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (EdgeError, OSError) as error:
+        ours = error if isinstance(error, EdgeError) else _unusable(error)
+        print_error(ours, as_json="--json" in arguments)
+        return ours.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return error.exit_code
@@ -124,9 +151,6 @@ def run(command: click.Command, arguments: list[str], *, name: str) -> int:
     except (click.Abort, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)  # noqa: T201 - the command's output
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     return result if isinstance(result, int) else 0
 
 

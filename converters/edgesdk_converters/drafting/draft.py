@@ -129,20 +129,20 @@ def _input(port: Port, ports: Ports, facts: Facts) -> Iterator[Guess]:
     if name in facts.ranges:
         low, high = facts.ranges[name]
         check = f"seen in {facts.samples} samples of {facts.source}; is more plausible?"
-        yield Guess(f"range = [{low!r}, {high!r}]", check)
+        yield Guess(f"range = [{_number(low)}, {_number(high)}]", check)
     else:
         yield Guess("# range = [0.0, 255.0]", "what the app may pass; what lies outside is an error of the caller")
     if port.dtype == "float32" and port.shape:
-        yield from _normalisation(channels)
+        yield from _normalisation(channels, "255.0" if layout is not None and len(layout) == IMAGE_RANK else "1.0")
 
 
-def _normalisation(channels: int | None) -> Iterator[Guess]:
+def _normalisation(channels: int | None, std: str) -> Iterator[Guess]:
     count = f"{channels} numbers, one" if channels and channels > 1 else "one number"
     yield Guess("")
     yield Guess("# What training did to a sample before the model saw it, (x - mean) / std for each channel:")
     yield Guess("# [inputs.normalisation]", "leave it out only if training did nothing, or the model does it itself")
     yield Guess("# mean = [0.0]", f"{count} for each channel")
-    yield Guess("# std = [255.0]")
+    yield Guess(f"# std = [{std}]")
 
 
 def _output(port: Port, ports: Ports) -> Iterator[Guess]:
@@ -185,6 +185,11 @@ def _name(name: str, kind: str, place: int) -> str:
 def _printed(guess: Guess) -> str:
     line = f"{guess.line}  # {MARK}: {guess.check}" if guess.check else guess.line
     return "".join(each if each.isprintable() else "?" for each in line) + "\n"
+
+
+def _number(value: float) -> str:
+    """Return a number with the digits that mean something, as TOML wants a float."""
+    return repr(float(f"{value:.9g}"))
 
 
 def _text(value: str) -> str:

@@ -34,7 +34,21 @@ def read_facts(given: Path, ports: Ports, task: Task | None) -> Facts:
     bad = [name for name, span in spans.items() if not all(map(math.isfinite, span))]
     if bad:
         raise ConfigError("data-invalid", f"{given}: input {bad[0]!r} holds NaN or infinity, or nothing")
-    return Facts(labels=labels, ranges=spans, samples=data.count, source=given.name)
+    return Facts(
+        labels=labels,
+        ranges={name: plausible(*span) for name, span in spans.items()},
+        samples=data.count,
+        source=given.name,
+    )
+
+
+def plausible(low: float, high: float) -> tuple[float, float]:
+    """Return a range for what was seen: as it is if its ends are plain (0 to 255), else a twentieth wider, rounded."""
+    if low == high or all(float(end).is_integer() for end in (low, high)):
+        return low, high
+    margin = (high - low) / 20
+    step = 10.0 ** math.floor(math.log10(margin))
+    return math.floor((low - margin) / step) * step, math.ceil((high + margin) / step) * step
 
 
 def _labels(given: Path) -> tuple[str, ...]:

@@ -30,6 +30,21 @@ def fit(contract: Contract, ports: Ports) -> list[dict[str, Any]]:
     ]
 
 
+def _channels(spec: TensorSpec) -> Iterator[str]:
+    """Yield what layout, colour and normalisation say of the number of channels, where it is another."""
+    if spec.layout is None or len(spec.layout) != len(spec.shape) or "C" not in spec.layout:
+        return
+    size = spec.shape[spec.layout.index("C")]
+    colours = {"RGB": 3, "BGR": 3, "GRAY": 1}
+    said = {
+        "colour": colours.get(spec.colour or ""),
+        "normalisation": spec.normalisation and len(spec.normalisation.mean),
+    }
+    for word, count in said.items():
+        if count is not None and count != size:
+            yield f"input {spec.name!r}: layout {spec.layout!r} gives {size} channels, {word} is for {count}"
+
+
 def _paired(kind: str, specs: Sequence[TensorSpec], ports: Sequence[Port]) -> list[tuple[str, TensorSpec, Port]]:
     ordered = order_by_name(specs, [port.name for port in ports], what=f"{kind}s")
     return [(kind, spec, port) for spec, port in zip(ordered, ports, strict=True)]
@@ -46,5 +61,6 @@ def _differences(kind: str, spec: TensorSpec, port: Port) -> Iterator[str]:
     if still_open:
         [axis, *_] = still_open
         yield f"input {spec.name!r}: size {axis} is open ({spec.shape[axis]!r}); only the batch may be"
+    yield from _channels(spec)
     if spec.layout is not None and len(spec.layout) != len(spec.shape):
         yield f"{kind} {spec.name!r}: layout {spec.layout!r} has {len(spec.layout)} letters for {len(spec.shape)} axes"

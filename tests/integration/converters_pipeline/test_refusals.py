@@ -212,3 +212,14 @@ def test_a_recipe_that_saturates_on_old_x86_is_refused_with_the_layers_and_the_c
     assert caught.value.code == "accuracy-gate"
     assert "accuracy changes by -0.2" in caught.value.message
     assert "recipe int8" in caught.value.hint
+
+
+def test_an_error_speaks_of_what_was_given(models, words, data, tmp_path):
+    """A folder or a .npy becomes a file in the cache; an error names what the user gave, never that file."""
+    with np.load(data / "evaluation.npz") as arrays:
+        np.save(tmp_path / "mine.npy", np.where(np.arange(len(arrays["x"]))[:, None, None] == 3, 99.0, arrays["x"]))
+    with pytest.raises(
+        ConfigError, match=r"mine\.npy: row 3 of 'window' expected values in \[-40.0, 40.0\], got 99"
+    ) as found:
+        convert(*models, **{**words, "evaluation": tmp_path / "mine.npy"}, out=tmp_path / "release")
+    assert str(words["cache_dir"]) not in found.value.message

@@ -131,3 +131,16 @@ def test_without_the_gate_it_is_the_users_word(tmp_path: Path) -> None:
     converted(tmp_path, source, bare, x, y, gate=False, reason="a test")
     made = converted(tmp_path, source, bare, x, y, metric="auc", force=True)
     assert made.judged[0].evaluation.value == 1.0
+
+
+def test_a_preparation_that_is_far_better_is_named(tmp_path: Path) -> None:
+    """Without its normalisation the model is better than guessing by its black pictures, and far worse than with it."""
+    x, y = pictures()
+    dark = np.flatnonzero(y == 0)
+    x[dark[: len(dark) // 3]] = 0
+    source = model(tmp_path / "m.onnx", np.ones((4, 4, 1)), (1, 4, 4, 1))
+    bare = CONTRACT.format(channels=1, colour='colour = "GRAY"', normalisation="")
+    with pytest.raises(ReleaseError, match="rows as the contract prepares them") as caught:
+        converted(tmp_path, source, bare, x, y)
+    assert caught.value.code == "source-wrong"
+    assert "mean = [127.5] and std = [127.5] it is right on 200 of 200 rows" in str(caught.value.hint)

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import click
 import pytest
@@ -80,3 +81,22 @@ def test_every_command_has_a_summary() -> None:
     """`edge --help` imports no command, so it knows their summaries by heart; none is missing or of no command."""
     installed = {point.name for point in entry_points(group=main.GROUP)}
     assert installed == set(main.SUMMARIES)
+
+
+def test_a_path_that_cannot_be_used_is_an_error_not_a_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file where a folder should be: what is wrong with which path, exit code 2; other system errors are bugs."""
+    (tmp_path / "file").touch()
+
+    def act() -> None:
+        (tmp_path / "file" / "folder").mkdir(parents=True)
+
+    assert main.run(click.Command("act", callback=act), [], name="edge") == 2
+    printed = capsys.readouterr().err
+    assert str(tmp_path / "file") in printed
+    assert "[folder-unwritable]" in printed
+    with pytest.raises(OSError, match="no path"):
+        main.run(_command(OSError("no path")), [], name="edge")
+    with pytest.raises(TimeoutError):
+        main.run(_command(TimeoutError(110, "timed out", "socket")), [], name="edge")

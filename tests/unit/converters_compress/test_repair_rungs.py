@@ -8,10 +8,11 @@ import msgspec
 import pytest
 from edgesdk_converters import ALPHA
 from edgesdk_converters.evaluate.alone import Alone, fewest
+from edgesdk_converters.evaluate.gate import GateVerdict, Outcome
 from edgesdk_converters.joining import merged
 from edgesdk_converters.plan import Plan
 from edgesdk_converters.recipes import RECIPES, OnnxStatic, OnnxWeights, Recipe
-from edgesdk_converters.repair import pareto
+from edgesdk_converters.repair import loss_interval, pareto
 from edgesdk_converters.rungs import Asked, Heard, Point, alpha_of, changed, front, rungs
 from edgesdk_converters.steps import Ref, Step
 from hypothesis import given
@@ -196,3 +197,27 @@ def test_plans_of_different_rungs_are_merged_without_mixing():
     assert set(steps) == {"see", "use", "see (2)", "use (2)"}
     assert steps["use"].inputs["x"].step == "see"
     assert steps["use (2)"].inputs["x"].step == "see (2)"
+
+
+@pytest.mark.parametrize(
+    ("greater", "unit", "interval", "expected"),
+    [(True, 1.0, (-0.02, 0.01), (-0.01, 0.02)), (False, 4.0, (0.2, 0.4), (0.05, 0.1))],
+)
+def test_an_interval_of_a_loss_is_in_its_unit_and_direction(greater, unit, interval, expected):
+    """More accuracy is less loss; more error is more, in deviations of the labels as the loss beside it."""
+    verdict = GateVerdict(
+        outcome=Outcome.PASS,
+        reason="",
+        metric="m",
+        value=1.0,
+        source_value=1.0,
+        interval=interval,
+        loss=0.0,
+        unit=unit,
+        max_drop=0.01,
+        alpha=0.01,
+        samples=100,
+        method="exact",
+        greater=greater,
+    )
+    assert loss_interval(verdict) == pytest.approx(expected)

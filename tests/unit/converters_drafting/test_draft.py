@@ -6,6 +6,7 @@ import re
 
 import pytest
 from edgesdk_converters.drafting.draft import Facts, draft, guess_layout, guess_task
+from edgesdk_converters.drafting.facts import plausible
 from edgesdk_converters.drafting.fit import fit
 from edgesdk_converters.drafting.ports import Port, Ports
 from hypothesis import given
@@ -152,3 +153,34 @@ def test_a_draft_fits_its_own_model() -> None:
         ("input", "image", "image"),
         ("output", "probabilities", "probabilities"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("layout", "colour", "mean", "said"),
+    [
+        ("NCHW", "GRAY", 1, "gives 28 channels, colour is for 1"),
+        ("NHWC", "RGB", 1, "gives 1 channels, colour is for 3"),
+        ("NHWC", "GRAY", 3, "gives 1 channels, normalisation is for 3"),
+    ],
+)
+def test_layout_colour_and_normalisation_speak_of_the_same_channels(
+    layout: str, colour: str, mean: int, said: str
+) -> None:
+    """A layout that puts the channels elsewhere is found without data."""
+    contract = load_contract_toml(
+        'version = "1.0"\ntask = "classification"\n'
+        f'[[inputs]]\nname = "image"\nshape = [1, 28, 28, 1]\nlayout = "{layout}"\ncolour = "{colour}"\n'
+        f"[inputs.normalisation]\nmean = {[0.0] * mean}\nstd = {[1.0] * mean}\n"
+        '[[outputs]]\nname = "probabilities"\nshape = [1, 3]\n'
+    )
+    with pytest.raises(ConfigError, match=said):
+        fit(contract, ports(PICTURE))
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [((0.0, 255.0), (0.0, 255.0)), ((5.0, 5.0), (5.0, 5.0)), ((-18.6194, 110.339), (-26.0, 117.0))],
+)
+def test_a_drafted_range_leaves_room(seen: tuple[float, float], expected: tuple[float, float]) -> None:
+    """Plain ends stay; others are a twentieth wider and round, so that the same data of other digits fits."""
+    assert plausible(*seen) == expected
