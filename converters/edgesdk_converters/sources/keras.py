@@ -17,7 +17,7 @@ from edgesdk.contract import Contract
 from edgesdk.errors import ConfigError
 from edgesdk_converters.binding import order_by_name
 from edgesdk_converters.isolation import Call
-from edgesdk_converters.sources.savedmodel import name_outputs, static_shape
+from edgesdk_converters.sources.savedmodel import convert_frozen, name_outputs, static_shape
 
 
 def check_tensorflow() -> None:
@@ -65,6 +65,8 @@ def to_onnx(call: Call) -> dict[str, Any]:
     made = onnx.load(path)
     ordered = order_by_name(contract.outputs, output_names(model), what="outputs")
     name_outputs(made, [spec.name for spec in ordered])
+    if len(made.graph.input) > len(signature):  # constants that its layers captured, as Normalization's mean
+        made = convert_frozen(_named(model, contract, signature), signature, call.params["opset"])
     onnx.save(made, path)
     return {"parameters": int(model.count_params())}
 
@@ -96,6 +98,12 @@ def _named_answer(model: Any, contract: Contract, inputs: tuple[Any, ...]) -> di
     names = list(answers) if isinstance(answers, dict) else output_names(model)
     ordered = order_by_name(contract.outputs, names, what="outputs")
     return {spec.name: tensor for spec, tensor in zip(ordered, flat, strict=True)}
+
+
+def _named(model: Any, contract: Contract, signature: list[Any]) -> Any:
+    import tensorflow as tf  # noqa: PLC0415 - only in the child
+
+    return tf.function(lambda *inputs: _named_answer(model, contract, inputs), input_signature=signature)
 
 
 def _signature(model: Any, contract: Contract) -> list[Any]:

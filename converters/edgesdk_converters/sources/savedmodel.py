@@ -51,8 +51,35 @@ def to_onnx(call: Call) -> dict[str, Any]:
     model, _ = tf2onnx.convert.from_function(wrapped, input_signature=signature, opset=call.params["opset"])
     # TensorFlow flattens a dict in the order of its sorted keys.
     name_outputs(model, sorted(wrapped.get_concrete_function().structured_outputs))
+    if len(model.graph.input) > len(signature):
+        model = convert_frozen(wrapped, signature, call.params["opset"])
     onnx.save(model, call.out / "model.onnx")
     return {"signature": str(function.name)}
+
+
+def convert_frozen(function: Any, signature: list[Any], opset: int) -> Any:
+    """Return the ONNX model of a function whose constants are frozen into it before tf2onnx sees it.
+
+    tf2onnx makes inputs of the tensors that a function has captured, such as the mean and variance of an adapted
+    ``keras.layers.Normalization``; variables it freezes itself.
+
+    Args:
+        function: A `tf.function` that returns a dict; its keys become the names of the outputs.
+        signature: The inputs of `function`, one by one.
+        opset: The operator set.
+    """
+    import tensorflow as tf  # noqa: PLC0415 - only in the child
+    import tf2onnx  # noqa: PLC0415 - only in the child
+    from tensorflow.python.framework.convert_to_constants import (  # noqa: PLC0415 - only in the child
+        convert_variables_to_constants_v2,
+    )
+
+    concrete = function.get_concrete_function(*signature)
+    frozen = convert_variables_to_constants_v2(concrete, lower_control_flow=False, aggressive_inlining=True)
+    flat = tf.function(lambda *inputs: tf.nest.flatten(frozen(*inputs)), input_signature=signature)
+    model, _ = tf2onnx.convert.from_function(flat, input_signature=signature, opset=opset)
+    name_outputs(model, sorted(concrete.structured_outputs))
+    return model
 
 
 def load(folder: Path) -> tuple[Any, Any]:

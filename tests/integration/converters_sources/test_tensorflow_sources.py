@@ -8,6 +8,7 @@ import textwrap
 
 import msgspec
 import numpy as np
+import onnx
 import pytest
 from edgesdk_converters.isolation import Task, run_child
 from edgesdk_converters.recipes import RECIPES
@@ -51,6 +52,15 @@ converter = tf.lite.TFLiteConverter.from_saved_model(sys.argv[1] + "/thin")
 converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
 open(sys.argv[1] + "/sparse.tflite", "wb").write(converter.convert())
 
+normal = keras.layers.Normalization()
+normal.adapt(np.random.default_rng(0).normal(3.0, 5.0, (64, 4)).astype(np.float32))
+x = keras.Input((4,), name="x")
+hidden = normal(x)
+outputs = [keras.layers.Dense(3, name="wide")(hidden), keras.layers.Dense(2, name="narrow")(hidden)]
+adapted = keras.Model(x, outputs)
+adapted.save(sys.argv[1] + "/adapted.keras")
+adapted.export(sys.argv[1] + "/adapted", verbose=False)
+
 class Several(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None, 4])])
     def one(self, x):
@@ -90,6 +100,24 @@ def test_every_way_of_saving_gives_the_same_model_in_both_formats(models, act):
         made.append(out / "model.onnx")
     for other in made[1:]:
         check_agreement(made[0], other, CONTRACT, what=str(other))
+
+
+@pytest.mark.parametrize(("action", "name"), [("keras", "adapted.keras"), ("savedmodel", "adapted")])
+def test_constants_that_a_layer_captured_are_no_inputs(models, act, action, name):
+    """The mean and variance of an adapted Normalization are frozen into the ONNX: one input, and TFLite's answers."""
+    adapted = Contract(
+        version="1.0",
+        task="other",
+        inputs=(TensorSpec(name="x", shape=("n", 4)),),
+        outputs=(TensorSpec(name="wide", shape=("n", 3)), TensorSpec(name="narrow", shape=("n", 2))),
+    )
+    described = msgspec.to_builtins(adapted)
+    lite, _ = act(f"{action}:to_tflite", models / name, contract=described)
+    lite, _ = act("tflite:read", lite / "model.tflite", contract=described)
+    exported, _ = act(f"{action}:to_onnx", models / name, contract=described)
+    assert [each.name for each in onnx.load(exported / "model.onnx").graph.input] == ["x"]
+    pinned, _ = act("onnx:pin", exported / "model.onnx", contract=described)
+    check_agreement(lite / "model.tflite", pinned / "model.onnx", adapted, what=name)
 
 
 def test_tflite_becomes_onnx_with_the_bias_of_its_last_layer(models, act):
