@@ -41,6 +41,11 @@ does not know (ABS, MINIMUM, REDUCE_MAX, SQUARE, LEAKY_RELU and more) stay float
 the lint of the float file counts them, and a test holds its table against the tool's files.
 Multiply-accumulates count convolutions, matrix products and recurrent layers; an open dimension counts as 1.
 
+What is inside an operator (the body of a WHILE, Loop or Scan, the branches of an IF, what a CALL calls) is off wherever
+that operator is, in operators and multiply-accumulates; one finding on the operator says how many are inside. A loop's
+body is counted once, as the number of rounds is not in the file: with a loop that is off, the share by `macs` is a
+lower bound.
+
 `edge convert` runs the same lint before a vendor's tool gets a file: `--fail-on-fallback` refuses there, the report of
 each variant has it under `lint`. From Python: `edgesdk_converters.lint.graph.read_graph(path)` and
 `edgesdk_converters.lint.check.check(graph, profile)`.

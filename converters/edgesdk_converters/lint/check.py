@@ -8,6 +8,7 @@ import msgspec
 
 from edgesdk.targets.profiles import Profile
 from edgesdk_converters.lint.assume import as_target_sees
+from edgesdk_converters.lint.bodies import bodies, gathered
 from edgesdk_converters.lint.graph import Graph, Node
 from edgesdk_converters.lint.left_float import explained
 from edgesdk_converters.lint.report import Finding, LintReport
@@ -32,6 +33,9 @@ def check(graph: Graph, profile: Profile) -> LintReport:
         findings = _with_cures(findings, seen)
     refused = any(finding.effect == "refused" for finding in findings)
     off = off_nodes(seen, findings)
+    inside = bodies(seen, off)
+    findings = gathered(findings, inside, MARKERS)
+    off |= {node.name for nodes in inside.values() for node in nodes}
     counted = [node for node in seen.nodes if node.op not in MARKERS]
     return LintReport(
         target=profile.name,
@@ -54,7 +58,7 @@ def _with_cures(findings: tuple[Finding, ...], graph: Graph) -> tuple[Finding, .
 
 
 def off_nodes(graph: Graph, findings: tuple[Finding, ...]) -> set[str]:
-    """Return the names of the nodes that run beside the accelerator."""
+    """Return the names of the nodes that run beside the accelerator by a finding of their own."""
     named = {node.name for node in graph.nodes}
     return {finding.node for finding in findings if finding.effect != "slow" and finding.node in named}
 

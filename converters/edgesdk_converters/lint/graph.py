@@ -26,6 +26,7 @@ class Node:
         domain: Of an ONNX operator; empty for the default one and for TFLite.
         version: Of a TFLite operator.
         index: Its place in the file.
+        callers: Names of the operators that it is inside of: those that call its subgraph; none in the main graph.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Node:
     domain: str = ""
     version: int = 1
     index: int = 0
+    callers: tuple[str, ...] = ()
 
     def input(self, index: int) -> Tensor | None:
         """Return an input, or None if it is left out."""

@@ -84,7 +84,14 @@ def with_bridges(
 
 
 def _bridge(op: str, given: Tensor, made: Tensor, node: Node) -> Node:
-    return Node(name=f"{made.name} ({op.lower()})", op=op, inputs=(given,), outputs=(made,), index=node.index)
+    return Node(
+        name=f"{made.name} ({op.lower()})",
+        op=op,
+        inputs=(given,),
+        outputs=(made,),
+        index=node.index,
+        callers=node.callers,
+    )
 
 
 def _float(node: Node) -> bool:

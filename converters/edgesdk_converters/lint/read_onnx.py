@@ -58,7 +58,7 @@ def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _graph(model: onnx.ModelProto, folder: Path) -> Graph:
     reader = _Reader(folder)
-    nodes = tuple(reader.nodes(model.graph, {}, ""))
+    nodes = tuple(reader.nodes(model.graph, {}))
     known = reader.tensors(model.graph, {})
     initialized = {tensor.name for tensor in model.graph.initializer}
     return Graph(
@@ -97,8 +97,9 @@ class _Reader:
         _quantizations(graph, known)
         return known
 
-    def nodes(self, graph: onnx.GraphProto, outer: Mapping[str, Tensor], prefix: str) -> Iterator[Node]:
+    def nodes(self, graph: onnx.GraphProto, outer: Mapping[str, Tensor], caller: str = "") -> Iterator[Node]:
         """Give the nodes of a graph, then those of the graphs within."""
+        prefix = f"{caller}/" if caller else ""
         known = self.tensors(graph, outer)
         inner: list[tuple[str, onnx.GraphProto]] = []
         for index, node in enumerate(graph.node):
@@ -106,7 +107,7 @@ class _Reader:
             if node.op_type != "DequantizeLinear" and _foldable(node, known):
                 continue
             name = prefix + (node.name or next(iter(node.output), "") or f"{node.op_type}_{index}")
-            inner += [(f"{name}/", each) for each in _graphs(node.attribute)]
+            inner += [(name, each) for each in _graphs(node.attribute)]
             yield Node(
                 name=name,
                 op=node.op_type,
@@ -115,6 +116,7 @@ class _Reader:
                 attributes={item.name: _plain(item) for item in node.attribute if item.type not in _SUBGRAPHS},
                 domain="" if node.domain == "ai.onnx" else node.domain,
                 index=index,
+                callers=(caller,) if caller else (),
             )
         for name, each in inner:
             yield from self.nodes(each, known, name)

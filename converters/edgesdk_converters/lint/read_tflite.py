@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class _Reader:
         if not subgraphs:
             raise ValueError("it holds no graph")
         read = [self._subgraph(subgraph, index) for index, subgraph in enumerate(subgraphs)]
-        main, nodes = subgraphs[0], [node for _, found in read for node in found]
+        main, nodes = subgraphs[0], _called([found for _, found in read])
         tensors = read[0][0]
         return Graph(
             format="tflite",
@@ -114,6 +115,26 @@ class _Reader:
         if raw is None or len(raw) == 0:
             return None
         return functools.partial(_values, bytes(raw) if isinstance(raw, list) else raw, dtype, shape)
+
+
+def _called(subgraphs: list[list[Node]]) -> list[Node]:
+    """Return the nodes of every subgraph, each with the names of the operators that call it."""
+    callers: dict[int, list[str]] = {}
+    for node in (node for nodes in subgraphs for node in nodes):
+        for number in _calls(node):
+            callers.setdefault(number, []).append(node.name)
+    return [
+        replace(node, callers=tuple(callers.get(number, ())))
+        for number, nodes in enumerate(subgraphs)
+        for node in nodes
+    ]
+
+
+def _calls(node: Node) -> set[int]:
+    """Return the numbers of the subgraphs that an operator calls; 0, the main graph, is what is not set."""
+    options = node.attributes
+    single = {value for key, value in options.items() if key == "subgraph" or key.endswith("subgraph_index")}
+    return (single | set(options.get("branch_subgraph_indices") or ())) - {0}
 
 
 def _values(raw: Any, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
