@@ -184,7 +184,7 @@ def _opening(rows: Sequence[Row], cases: Mapping[str, Case]) -> list[str]:
         "",
         "All tools got the same float model, the same calibration data and no options: `edge convert --repair`",
         "with the target's int8 recipe and its accuracy gate at one point (a recipe named behind edgesdk is a repair;",
-        "of efficientnet-lite0 and ocr-reading five answers in a hundred may change, as without labels a changed answer",
+        "of efficientnet-lite0 and ocr-reading five answers in a hundred may change, as unlabelled a changed answer",
         "may be as right; elsewhere without labels it judges reproduced variance, of which silero-vad may lose 0.1 %,",
         "basic-pitch 0.2 %),",
         "onnxruntime's `quant_pre_process` and `quantize_static`, litert-quantizer's `static_wi8_ai8` (moving ranges",
