@@ -36,9 +36,9 @@ Each finding is one of
 - **slow**: it runs, and could be faster or simpler. It counts in no share.
 
 A float model for an integer-only target is linted as full int8 quantization leaves it, and an ONNX model for Ethos-U as
-the TFLite that converters make of it; both are said at the top of the report (`assumed`). Operators that litert-quantizer
-does not know (ABS, MINIMUM, REDUCE_MAX, SQUARE, LEAKY_RELU and more) stay float then, between a DEQUANTIZE and a QUANTIZE:
-the lint of the float file counts them, and a test holds its table against the tool's files.
+the TFLite that converters make of it; both are said at the top of the report (`assumed`). Operators that
+litert-quantizer does not know (ABS, MINIMUM, REDUCE_MAX, SQUARE, LEAKY_RELU and more) stay float then, between a
+DEQUANTIZE and a QUANTIZE: the lint of the float file counts them, and a test holds its table against the tool's files.
 Multiply-accumulates count convolutions, matrix products and recurrent layers; an open dimension counts as 1.
 
 What is inside an operator (the body of a WHILE, Loop or Scan, the branches of an IF, what a CALL calls) is off wherever
