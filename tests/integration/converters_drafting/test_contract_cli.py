@@ -82,14 +82,14 @@ def test_a_pytorch_program_is_read_without_pytorch(tmp_path: Path) -> None:
 
 
 def test_data_gives_range_and_labels(wearable: Path, tmp_path: Path) -> None:
-    """The smallest and largest value of all rows, and the classes that the file names."""
+    """The smallest and largest value of all rows with some room, and the classes that the file names."""
     values = np.zeros((70, 128, 6), np.float32)
     values[66, 3, 2] = 9.5
     values[69, 0, 0] = -4.25
     labels = np.array(list("abcdefg"))
     np.savez(tmp_path / "data.npz", window=values, y=np.arange(70) % 7, labels=labels)
     contract = load_contract_toml(draft_contract(wearable / "models" / "v1.tflite", data=tmp_path / "data.npz"))
-    assert contract.inputs[0].range == (-4.25, 9.5)
+    assert contract.inputs[0].range == (-5.0, 10.2)  # a twentieth wider, rounded
     assert contract.labels == tuple("abcdefg")
 
 
