@@ -99,7 +99,8 @@ def placement(row: Row) -> str:
 def _short(row: Row) -> str:
     """Return the end of what went wrong, where tools say it, without the paths of the machine that ran it."""
     words = re.sub(r"\S*/(?=[^/\s]+)", "", row.get("words", "")).replace("|", "/").replace("\n", " ").replace("^", "")
-    cure = f" Cure: {row['cure']}" if row["status"] == "refused" and row.get("cure") else ""
+    said = re.sub(r" See \S+report\.html\.", "", row.get("cure") or "")
+    cure = f" Cure: {said}" if row["status"] == "refused" and said else ""
     return f"{row.get('code', '')}: {'… ' if len(words) > SHOWN else ''}{' '.join(words[-SHOWN:].split())}{cure}"
 
 
