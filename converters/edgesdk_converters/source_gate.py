@@ -20,9 +20,8 @@ from edgesdk_converters.steps import Observer, Runner, Step
 BY_CLASS = frozenset({"accuracy", "exact-match", *(f"{each}{kind}" for each in ("precision", "recall", "f1")
                       for kind in ("", "-weighted"))})  # fmt: skip
 SURE = 5.0
-"""Standard deviations above guessing from which on another preparation is named."""
-MUCH = 0.1
-"""Share of rows by which another preparation must be right more often to refuse what is better than guessing."""
+"""Standard deviations above guessing from which on another preparation is named; and those by
+which it must beat the contract's own, a quarter of 200 rows, to refuse what does not guess."""
 
 
 def check_source(
@@ -46,7 +45,7 @@ def check_source(
     tried = _tried(prepared, variant, runner, observer)
     if found is not None:
         raise ReleaseError("source-wrong", f"{prepared.request.evaluation}: {found.reason}", hint=_hint(tried))
-    if tried and tried["right"] - tried["now"] > max(MUCH * tried["rows"], SURE * math.sqrt(tried["rows"] / 2)):
+    if tried and tried["right"] - tried["now"] > SURE * math.sqrt(tried["rows"] / 2):
         reason = f"the float model is right on {tried['now']} of {tried['rows']} rows as the contract prepares them"
         raise ReleaseError("source-wrong", f"{prepared.request.evaluation}: {reason}", hint=_hint(tried))
 

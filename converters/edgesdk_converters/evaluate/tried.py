@@ -23,6 +23,7 @@ from edgesdk.runtime import describe_artifact
 from edgesdk_converters.binding import bind
 from edgesdk_converters.data import class_names, open_data
 from edgesdk_converters.evaluate.metrics import decide
+from edgesdk_converters.evaluate.source import at_random
 from edgesdk_converters.isolation import Call
 from edgesdk_converters.measure import open_draft
 
@@ -90,8 +91,6 @@ def retry(call: Call) -> dict[str, Any]:
     Answers ``{"rows", "right", "now", "expected", "deviation", "normalisation", "flipped"}`` of the way that is right
     most often (`now`: as the contract says), or ``{}`` where there is none to try, or all would take too long.
     """
-    from edgesdk_converters.evaluate.source import at_random  # noqa: PLC0415 - beside what it is used for
-
     contract = msgspec.convert(call.params["contract"], Contract)
     data = open_data(call.inputs["evaluation"], contract, labelled=False)
     [spec, *others] = contract.inputs
