@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 NEAR = 3
-"""Words that are offered at most."""
+"""Words that are offered at most; of those that only go on where the word ends, one more."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return a question that offers the nearest known words, with a space behind it; nothing if none is near."""
-    by_key = {each.casefold().replace("_", "-"): each for each in known}
-    found = difflib.get_close_matches(word.casefold().replace("_", "-"), by_key, n=NEAR)
-    return f"Did you mean {' or '.join(by_key[key] for key in found)}? " if found else ""
+    """Return a question that offers the nearest known words, with a space behind it; nothing if none is near.
+
+    A word that is the start of known ones is cut short, not misspelt: these come first, and alone.
+    """
+    by_key = {_key(each): each for each in known}
+    key = _key(word)
+    longer = sorted((each for each in by_key if key and each.startswith(f"{key}-")), key=_natural)
+    found = longer[: NEAR + 1] or difflib.get_close_matches(key, by_key, n=NEAR)
+    return f"Did you mean {' or '.join(by_key[each] for each in found)}? " if found else ""
+
+
+def _key(word: str) -> str:
+    return word.casefold().replace("_", "-")
+
+
+def _natural(word: str) -> list[tuple[int, str]]:
+    """Sort ``u55-64`` before ``u55-128``."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", word)]

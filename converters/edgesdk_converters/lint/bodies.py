@@ -11,7 +11,7 @@ from edgesdk_converters.lint.report import Finding
 
 LOOPS = frozenset({"WHILE", "STABLEHLO_WHILE", "Loop", "Scan"})
 ONCE = "they are counted once, as the number of rounds is not in the file"
-UNROLL = "Unroll it at export (a recurrent layer of Keras: unroll=True)."
+UNROLL = "Unroll it: build recurrent layers with unroll=True (Keras) and export them with a fixed number of steps."
 Bodies = Mapping[str, tuple[Node, ...]]
 """By the name of an operator: the nodes inside it, those of bodies within bodies too."""
 

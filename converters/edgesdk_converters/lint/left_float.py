@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
+from edgesdk_converters.lint.bodies import LOOPS, UNROLL
 from edgesdk_converters.lint.graph import Graph, Node
-from edgesdk_converters.lint.report import Finding
+from edgesdk_converters.lint.report import BRIDGES, Finding
 from edgesdk_converters.lint.rules.rule import words
 from edgesdk_converters.lint.tensor import Tensor
 
@@ -22,7 +23,6 @@ QUANTIZED = words(
     "SOFTMAX SPACE_TO_DEPTH SPLIT SQRT SQUARED_DIFFERENCE STABLEHLO_COMPOSITE STRIDED_SLICE SUB SUM TANH TRANSPOSE",
     "TRANSPOSE_CONV UNPACK",
 )
-_BRIDGES = words("QUANTIZE DEQUANTIZE")
 _REWRITES = {
     "ABS": "Write MAXIMUM(x, -1 * x).",
     "ADD_N": "Write ADD, two at a time.",
@@ -52,7 +52,7 @@ ISLAND = "Quantize it with the rest: leave it out of the recipe's float_layers."
 
 def stays_float(node: Node) -> bool:
     """Say whether a float32 node is one that quantization leaves as it is."""
-    return node.op not in QUANTIZED | _BRIDGES and _float(node)
+    return node.op not in QUANTIZED | BRIDGES and _float(node)
 
 
 def with_bridges(
@@ -104,18 +104,23 @@ def explained(finding: Finding, node: Node, graph: Graph) -> Finding:
 
     "Quantize the model" is no advice about what quantization leaves behind.
     """
-    if not graph.quantized or not ("float" in finding.found or node.op in _BRIDGES):
+    if not graph.quantized or not ("float" in finding.found or node.op in BRIDGES):
         return finding
     if stays_float(node):
-        return msgspec.structs.replace(finding, why=WHY, rewrite=_REWRITES.get(node.op, _OTHERWISE))
-    if node.op not in _BRIDGES:
+        return msgspec.structs.replace(finding, why=WHY, rewrite=_cure(node))
+    if node.op not in BRIDGES:
         return msgspec.structs.replace(finding, rewrite=ISLAND)
     beside = next(
-        (each for each in graph.nodes if each.op not in _BRIDGES and _float(each) and _touch(each, node)), None
+        (each for each in graph.nodes if each.op not in BRIDGES and _float(each) and _touch(each, node)), None
     )
     if beside is None:
         return finding
-    return msgspec.structs.replace(finding, why=f"{BESIDE}: {beside.op}.", rewrite=f"It goes with the {beside.op}.")
+    goes = f"It goes with the {beside.op}. {_cure(beside)}"
+    return msgspec.structs.replace(finding, why=f"{BESIDE}: {beside.op}.", rewrite=goes)
+
+
+def _cure(node: Node) -> str:
+    return UNROLL if node.op in LOOPS else _REWRITES.get(node.op, _OTHERWISE)
 
 
 def _touch(node: Node, other: Node) -> bool:

@@ -1,26 +1,30 @@
-"""A lint report for people: one line per kind of finding, the worst first, and the sum of it."""
+"""A lint report for people: a block of lines per kind of finding, the worst first, and the sum of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
-from edgesdk_converters.lint.report import Finding, LintReport
+from edgesdk_converters.lint.report import BRIDGES, Finding, LintReport
 
 ORDER = ("refused", "fallback", "slow")
 COLOURS = {"refused": "red", "fallback": "yellow", "slow": "cyan"}
 NAMED = 3
+MARGIN = 10
 
 
 def render(report: LintReport, console: Console) -> None:
     """Print a report."""
     for word in report.assumed:
-        console.print(f"Note: {word}.", style="dim", highlight=False)
-    if report.findings:
-        console.print(_table(report))
-    console.print(summary(report), highlight=False)
+        console.print(Text(f"{textwrap.fill(f'Note: {word}.', console.width)}\n", "dim"), soft_wrap=True)
+    for effect in ORDER:
+        for group in _groups(report, effect):
+            for line in _block(group, console.width):
+                console.print(line, soft_wrap=True)
+    console.print(Text(textwrap.fill(summary(report), console.width)), soft_wrap=True)
 
 
 def summary(report: LintReport) -> str:
@@ -34,37 +38,38 @@ def summary(report: LintReport) -> str:
     return f"{report.target}: {off} ({report.share('ops'):.1%}){macs} will not run on {report.rules}."
 
 
-def _table(report: LintReport) -> Table:
-    table = Table(show_lines=True, expand=False)
-    for name in ("", "operators", "found", "must", "do this"):
-        table.add_column(name, overflow="fold")
-    for effect, rows in ((effect, list(_groups(report, effect))) for effect in ORDER):
-        for group in rows:
-            first = group[0]
-            where = f"{first.op} x {len(group)}" if len(group) > 1 else first.op or "model"
-            names = ", ".join(each.node for each in group[:NAMED] if each.node)
-            more = f" and {len(group) - NAMED} more" if len(group) > NAMED else ""
-            table.add_row(
-                f"[{COLOURS[effect]}]{effect}[/]",
-                f"{where}\n[dim]{_plain(names)}{more}[/]",
-                _plain(first.found),
-                f"{_plain(first.limit)}\n[dim]{_plain(first.why)}[/]",
-                _plain(first.rewrite),
-            )
-    return table
+def _block(group: Sequence[Finding], width: int) -> Iterator[Text]:
+    """Yield the lines of a kind of finding: words in a margin and text beside it, so that any width will do."""
+    first = group[0]
+    names = ", ".join(each.node for each in group[:NAMED] if each.node)
+    more = f" and {len(group) - NAMED} more" if len(group) > NAMED else ""
+    where = f"{first.op} x {len(group)}" if len(group) > 1 else first.op or "the model"
+    for word, text, style in (
+        (first.effect, where, "bold"),
+        ("  where", names + more, "dim"),
+        ("  limit", first.limit, ""),
+        ("  found", first.found, ""),
+        ("  why", first.why, "dim"),
+        ("  do", first.rewrite, "green"),
+    ):
+        for line in textwrap.wrap(text, max(width - MARGIN, MARGIN), break_on_hyphens=False):
+            yield Text.assemble((f"{word:<{MARGIN}}", COLOURS.get(word, "dim")), (line, style))
+            word = ""  # noqa: PLW2901 - once is enough
+    yield Text()
 
 
 def _groups(report: LintReport, effect: str) -> Iterator[list[Finding]]:
-    """Give findings of one effect, those of one rule and operator together, the largest share of MACs first."""
+    """Give findings of one effect, those of one rule and operator together, the largest share of MACs first.
+
+    Conversions that stand beside another finding come last: they go with it.
+    """
     groups: dict[tuple[str, str], list[Finding]] = {}
     for finding in report.findings:
         if finding.effect == effect:
             groups.setdefault((finding.rule, finding.op), []).append(finding)
-    yield from sorted(groups.values(), key=lambda group: (-sum(each.macs for each in group), group[0].op))
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")
+    yield from sorted(
+        groups.values(), key=lambda group: (-sum(each.macs for each in group), group[0].op in BRIDGES, group[0].op)
+    )
 
 
 def _big(count: int) -> str:

@@ -10,6 +10,8 @@ from edgesdk.errors import TargetError
 from edgesdk_converters.lint.rules.rule import Effect
 
 Share = Literal["ops", "macs"]
+BRIDGES = frozenset({"QUANTIZE", "DEQUANTIZE"})
+"""What converts between integers and float: it is there for the operator beside it."""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,8 +88,7 @@ class LintReport(msgspec.Struct, frozen=True, kw_only=True):
         share = self.share(by)
         if not self.refused and share <= most:
             return
-        wanted = ("refused",) if self.refused else ("refused", "fallback")
-        worst = next((each for each in self.findings if each.effect in wanted), None)
+        worst = self._worst("refused" if self.refused else "fallback")
         where = " ".join(word for word in (worst.op, worst.node) if word) if worst else ""
         words = f"{where}: {worst.found} (must: {worst.limit})".removeprefix(": ") if worst else ""
         raise TargetError(
@@ -95,6 +96,11 @@ class LintReport(msgspec.Struct, frozen=True, kw_only=True):
             f"{self.rules} takes no file like this: {words}"
             if self.refused
             else f"for {self.target} {share:.1%} of the {by} would run beside the accelerator, at most {most:.1%} is"
-            f" allowed; first {words}",
+            f" allowed; above all {words}",
             hint=worst.rewrite if worst else None,
         )
+
+    def _worst(self, effect: Effect) -> Finding | None:
+        """Return the finding of an effect that concerns most work; what goes with another one only if it is alone."""
+        found = [each for each in self.findings if each.effect == effect]
+        return max(found, key=lambda each: (each.macs, each.op not in BRIDGES), default=None)

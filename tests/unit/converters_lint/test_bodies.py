@@ -6,12 +6,14 @@ import flatbuffers
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from edgesdk_converters.lint.bodies import UNROLL
 from edgesdk_converters.lint.check import check
 from edgesdk_converters.lint.graph import Graph, Node
 from edgesdk_converters.lint.read import read_graph
 from lint_graphs.build import Builder
 from onnx import TensorProto, helper
 
+from edgesdk.errors import TargetError
 from edgesdk.targets.profiles import load_profile
 
 U55 = "ethos-u55-128"
@@ -30,12 +32,18 @@ def packed(build: Builder, outputs: list[int]) -> schema.ModelT:
     return schema.ModelT.InitFromPackedBuf(build.bytes(outputs), 0)
 
 
-def looped(*, caller: str = "WHILE", **calls: int) -> bytes:
+def looped(*, caller: str = "WHILE", left_float: bool = False, **calls: int) -> bytes:
     """Write a file whose main graph has a dense layer and a caller; subgraph 1 has two, subgraph 2 calls 1."""
     build = Builder()
     hidden = dense(build, build.input([1, 4]))
     y = build.tensor([1, 4])
-    build.op(caller, [hidden], [y], **calls)
+    if left_float:
+        real = [build.tensor([1, 4], "float32", scale=None) for _ in range(2)]
+        build.op("DEQUANTIZE", [hidden], real[:1])
+        build.op(caller, real[:1], real[1:], **calls)
+        build.op("QUANTIZE", real[1:], [y])
+    else:
+        build.op(caller, [hidden], [y], **calls)
     model = packed(build, [y])
     for name, layers, again in (("body", 2, False), ("deep", 1, True)):
         build = Builder()
@@ -71,6 +79,17 @@ def test_the_body_of_a_loop_that_is_off_is_off_and_said_once(lint_tflite):
     assert report.macs == 4 * DENSE  # those of the main graph, of the body, and of a subgraph that nothing calls
     assert report.macs_off == 2 * DENSE
     assert report.share("macs") == 0.5
+
+
+def test_what_stands_beside_a_loop_is_told_how_to_be_rid_of_the_loop(lint_tflite):
+    """Conversions around a loop in float, and the refusal of all of it: each says to unroll, not that it goes along."""
+    report = lint_tflite(looped(left_float=True, condSubgraphIndex=1, bodySubgraphIndex=1), U55)
+    beside = [finding for finding in report.findings if finding.op in {"QUANTIZE", "DEQUANTIZE"}]
+    assert len(beside) == 2
+    assert all(f"It goes with the WHILE. {UNROLL}" == finding.rewrite for finding in beside)
+    with pytest.raises(TargetError, match="above all WHILE") as caught:
+        report.check(0.1)
+    assert caught.value.hint == UNROLL
 
 
 @pytest.mark.parametrize(

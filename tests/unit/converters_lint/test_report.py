@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
+from edgesdk_converters.lint.render import render
 from edgesdk_converters.lint.report import Finding, LintReport
 from edgesdk_converters.lint.rules import RULE_SETS, find_rules
+from rich.console import Console
 
 from edgesdk.errors import TargetError
 from edgesdk.targets.profiles import load_profile, profile_names
@@ -72,6 +76,23 @@ def test_a_target_that_takes_onnx_refuses_tflite():
     with pytest.raises(TargetError) as caught:
         find_rules(load_profile("jetson-orin-gpu"), "tflite")
     assert caught.value.code == "runtime-missing"
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_a_terminal_of_any_width_shows_every_word(width):
+    """No line is longer than the terminal or ends with spaces, no text is lost, long names are cut where they must."""
+    report = _report()
+    [finding] = report.findings
+    long = msgspec.structs.replace(finding, node="block/" * 30, limit="at most [4] dimensions", why="because " * 20)
+    bridge = msgspec.structs.replace(finding, op="DEQUANTIZE", node="beside")
+    screen = io.StringIO()
+    render(msgspec.structs.replace(report, findings=(bridge, long)), Console(file=screen, width=width))
+    lines = screen.getvalue().splitlines()
+    assert all(len(line) <= width and line == line.rstrip() for line in lines)
+    shown = "".join(line[10:].strip() for line in lines).replace(" ", "")
+    for text in (long.op, long.node, long.limit, long.why, long.rewrite):
+        assert text.replace(" ", "") in shown
+    assert shown.index("SIN") < shown.index("DEQUANTIZE")
 
 
 def test_the_rendered_page_is_up_to_date():

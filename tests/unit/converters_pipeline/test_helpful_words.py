@@ -23,7 +23,13 @@ WEARABLE = Path(__file__).parents[3] / "examples" / "wearable"
 
 @pytest.mark.parametrize(
     ("given", "meant"),
-    [("ethos-u55-12", "ethos-u55-128"), ("linux-arm64", "linux-arm64-cpu"), ("RK3588", "rk3588"), ("jetson", None)],
+    [
+        ("ethos-u55-12", "ethos-u55-128"),
+        ("linux-arm64", "linux-arm64-cpu"),
+        ("RK3588", "rk3588"),
+        ("jetson", "jetson-orin-gpu"),
+        ("toaster", None),
+    ],
 )
 def test_a_misspelt_target_is_answered_with_the_one_that_was_meant(given, meant):
     """The nearest names first, then all of them; a word that is near to nothing gets the list alone."""
@@ -32,6 +38,14 @@ def test_a_misspelt_target_is_answered_with_the_one_that_was_meant(given, meant)
     assert caught.value.code == "target-unknown"
     assert caught.value.hint.startswith(f"Did you mean {meant}" if meant else "Use one of")
     assert "linux-x86_64-cpu" in caught.value.hint
+
+
+def test_a_target_that_is_cut_short_is_answered_with_those_that_go_on():
+    """`ethos-u55` is the start of four names: these, by size, and no other family."""
+    with pytest.raises(TargetError) as caught:
+        find_target("ethos-u55")
+    asked = caught.value.hint.partition("?")[0]
+    assert asked == "Did you mean ethos-u55-32 or ethos-u55-64 or ethos-u55-128 or ethos-u55-256"
 
 
 @pytest.mark.parametrize(("given", "meant"), [("int8_dynamic", "int8-dynamic"), ("int16", "int16x8"), ("zebra", None)])
