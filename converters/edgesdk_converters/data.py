@@ -2,8 +2,8 @@
 
 A file holds one array per input, by the input's name (or `x` where there is one input), each of shape ``(N, *sample)``
 in the *app's* units, and for labelled sets `y`: class indices (N,), or (N, K) where a sample has several classes and -1
-stands for none; for regressions numbers, (N,) or of the first output's shape. An array `labels` names the classes of
-`y`; without it they are the contract's.
+stands for none, or the classes' names likewise; for regressions numbers, (N,) or of the first output's shape. An array
+`labels` names the classes of the indices in `y`; without it they are the contract's.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from edgesdk.contract import Binding, Contract, DType, TensorSpec
 from edgesdk.errors import ConfigError
 from edgesdk.runtime.codec import encoder
 from edgesdk_converters.binding import order_by_name
+from edgesdk_converters.labels import class_indices, unknown_label
 
 BATCH = 64
 _BROKEN = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
@@ -242,7 +243,7 @@ def _read_header(file: IO[bytes]) -> Header:
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, fortran, dtype = read(file)
     if dtype.hasobject:
-        raise ValueError("it holds pickled Python objects, which are never read")
+        raise ValueError("it holds pickled Python objects, which are never read (names as objects: .astype(str))")
     return shape, fortran, dtype
 
 
@@ -293,7 +294,9 @@ def _truth(path: Path, headers: dict[str, Header], contract: Contract, count: in
         return _classes(path, headers, contract, count)
     shape, _fortran, dtype = headers["y"]
     if shape[:1] != (count,) or dtype.kind not in "fiub":
-        raise ConfigError("data-invalid", f"{path}: expected labels `y`, numbers for {count} samples, got {shape}")
+        message = f"{path}: expected labels `y`, numbers for {count} samples, got {dtype} of shape {shape}"
+        named = "Names of classes need a contract with the task classification." if dtype.kind in "US" else None
+        raise ConfigError("data-invalid", message, hint=named)
     values: NDArray[Any] = np.concatenate(list(_stream(path, "y", count)))
     return values if contract.task != "regression" else _numbers(path, values, contract)
 
@@ -313,11 +316,15 @@ def _numbers(path: Path, values: NDArray[Any], contract: Contract) -> NDArray[np
 
 def _classes(path: Path, headers: dict[str, Header], contract: Contract, count: int) -> NDArray[np.int64]:
     shape, _fortran, dtype = headers.get("y", ((), False, np.dtype(np.int64)))
-    if shape[:1] != (count,) or len(shape) not in {1, 2} or dtype.kind not in "iu":
+    if shape[:1] != (count,) or len(shape) not in {1, 2} or dtype.kind not in "iuUS":
         got = f"{dtype} of shape {shape}" if "y" in headers else "no array `y`"
-        message = f"{path}: expected labels `y`, {count} integers, one per sample, got {got}"
-        raise ConfigError("data-invalid", message, hint="Give class indices, in the order of the contract's labels.")
-    y: NDArray[np.int64] = np.concatenate(list(_stream(path, "y", count))).astype(np.int64)
+        message = f"{path}: expected labels `y`, {count} integers or names, one per sample, got {got}"
+        hint = "Give class indices in the order of the contract's labels, or their names."
+        raise ConfigError("data-invalid", message, hint=hint)
+    stored: NDArray[Any] = np.concatenate(list(_stream(path, "y", count)))
+    if dtype.kind in "US":
+        return _by_name(path, stored.astype(np.str_), contract)
+    y = stored.astype(np.int64)
     names = [str(name) for part in _stream(path, "labels", count) for name in part] if "labels" in headers else None
     classes = len(names if names is not None else class_names(contract))
     least = 0 if y.ndim == 1 else -1  # among several classes, -1 stands for none
@@ -329,18 +336,30 @@ def _classes(path: Path, headers: dict[str, Header], contract: Contract, count: 
         raise ConfigError("data-invalid", message, hint="Count classes from 0, in the order of the labels.")
     if names is None:
         return y
-    order: NDArray[np.int64] = np.append(_by_name(path, names, contract), -1)[y]
+    order: NDArray[np.int64] = np.append(_ordered(path, names, contract), -1)[y]
     return order
 
 
-def _by_name(path: Path, names: list[str], contract: Contract) -> NDArray[np.int64]:
-    known = class_names(contract)
-    unknown = sorted(set(names) - set(known))
+def _by_name(path: Path, labels: NDArray[np.str_], contract: Contract) -> NDArray[np.int64]:
+    """Return the classes of labels by name; among several of a sample, an empty one stands for none."""
+    found, inverse = np.unique(labels, return_inverse=True)
+    names, distinct = class_names(contract), [str(label) for label in found]
+    known = class_indices(distinct, names) | ({"": -1} if labels.ndim > 1 else {})
+    classes = np.array([known.get(label, -2) for label in distinct], np.int64)
+    indices: NDArray[np.int64] = classes[inverse.reshape(labels.shape)]
+    wrong = np.argwhere(indices == -2)  # noqa: PLR2004 - neither a class nor none
+    if len(wrong):
+        what = f"{path}: row {wrong[0][0]} has label {str(labels[tuple(wrong[0])])!r}"
+        raise unknown_label(what, distinct, names, named=bool(contract.labels))
+    return indices
+
+
+def _ordered(path: Path, names: list[str], contract: Contract) -> NDArray[np.int64]:
+    classes = class_names(contract)
+    unknown = [name for name in names if name not in classes]
     if unknown:
-        counts = f"`labels` names {len(names)} classes, {len(unknown)} of them unknown; the contract has {len(known)}"
-        message = f"{path}: label {unknown[0]!r} is none of the contract's {', '.join(known)}; {counts}"
-        raise ConfigError("data-invalid", message, hint="Write labels as the contract does, or correct the contract.")
-    return np.array([known.index(name) for name in names], dtype=np.int64)
+        raise unknown_label(f"{path}: `labels` holds {unknown[0]!r}", names, classes, named=bool(contract.labels))
+    return np.array([classes.index(name) for name in names], dtype=np.int64)
 
 
 def _check_batch(data: DataSet, spec: TensorSpec, values: NDArray[Any], *, first: int) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from edgesdk.errors import ConfigError
 from edgesdk.runtime.codec import numpy_dtype
 from edgesdk_converters.data import class_names, has_batch
 from edgesdk_converters.functions import file_of, load_function, reported
+from edgesdk_converters.labels import class_indices, listed, unknown_label
 from edgesdk_converters.tables import Label, Row, read_csv, read_parquet
 
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp"}
@@ -47,7 +48,7 @@ def as_npz(given: Path, contract: Contract, folder: Path) -> Path:
         return given
     rows: Iterator[Row]
     if given.is_dir():
-        rows = _pictures(_labelled_pictures(given), _only_input(given, contract))
+        rows = _pictures(_labelled_pictures(given, contract), _only_input(given, contract))
     elif given.is_file() and given.suffix in TABLES:
         spec = _only_input(given, contract)
         rows = TABLES[given.suffix](given, spec, _shape(spec))
@@ -78,9 +79,12 @@ def _array(path: Path, spec: TensorSpec) -> Iterator[Row]:
         yield {spec.name: sample}, None
 
 
-def _labelled_pictures(folder: Path) -> list[tuple[Path, str | None]]:
-    """Return the pictures of a folder with their classes, the names of the folders in it; None where there are none."""
-    classes = sorted(entry for entry in folder.iterdir() if entry.is_dir())
+def _labelled_pictures(folder: Path, contract: Contract) -> list[tuple[Path, str | None]]:
+    """Return the pictures of a folder with their classes, the names of the folders in it; None where there are none.
+
+    Names that the contract does not know are refused before any picture is read.
+    """
+    classes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     files: list[tuple[Path, str | None]] = [(file, entry.name) for entry in classes for file in _picture_files(entry)]
     files = files or [(file, None) for file in _picture_files(folder)]
     if not files:
@@ -88,6 +92,14 @@ def _labelled_pictures(folder: Path) -> list[tuple[Path, str | None]]:
         hint = f"Give a folder of {', '.join(sorted(PICTURES))} files, or of one such folder per class."
         hint = f"Give a file in it: {', '.join(others[:NAMED])}." if others else hint
         raise ConfigError("data-invalid", f"{folder} holds no pictures", hint=hint)
+    labels = list(dict.fromkeys(label for _file, label in files if label is not None))
+    if contract.task == "classification" and labels:
+        names = class_names(contract)
+        known = class_indices(labels, names)
+        unknown = [label for label in labels if label not in known]
+        if unknown:
+            what = f"{folder}: a folder is called {unknown[0]!r}"
+            raise unknown_label(what, labels, names, named=bool(contract.labels))
     return files
 
 
@@ -225,14 +237,29 @@ def _labels(given: Path, labels: list[Label], contract: Contract) -> NDArray[Any
     """Return `y`: class indices for classifications, one row of them where a label is several; else numbers."""
     if contract.task != "classification":
         return _numbers(given, labels)
+    several = any(isinstance(label, list | np.ndarray) and np.ndim(label) for label in labels)
+    rows = [np.ravel(np.asarray(label, object)).tolist() for label in labels]
+    _check_labels(given, rows, contract)
+    found = class_indices({str(label) for row in rows for label in row}, class_names(contract))
+    classes = [[found[str(label)] for label in row] for row in rows]
+    longest = max(map(len, classes)) if several else 1
+    y = np.array([row + [-1] * (longest - len(row)) for row in classes], np.int64)
+    return y if several else y.reshape(-1)
+
+
+def _check_labels(given: Path, rows: Sequence[Sequence[Any]], contract: Contract) -> None:
+    """Refuse labels that are no class of the contract, with the first row that has one."""
     names = class_names(contract)
-    if not any(isinstance(label, list | np.ndarray) and np.ndim(label) for label in labels):
-        return np.array([_index(given, row, label, names) for row, label in enumerate(labels)], np.int64)
-    rows = [
-        [_index(given, row, each, names) for each in np.ravel(np.asarray(label))] for row, label in enumerate(labels)
-    ]
-    longest = max(map(len, rows))
-    return np.array([row + [-1] * (longest - len(row)) for row in rows], np.int64)
+    every = sorted({str(label) for row in rows for label in row if label is not None})
+    known = class_indices(every, names)
+    for place, row in enumerate(rows):
+        for label in row:
+            if label is None:
+                message = f"{given}: row {place} has label None, expected one of {listed(names)}"
+                raise ConfigError("data-invalid", message, hint="Label every sample, or none.")
+            if str(label) not in known:
+                what = f"{given}: row {place} has label {str(label)!r}"
+                raise unknown_label(what, every, names, named=bool(contract.labels))
 
 
 def _numbers(given: Path, labels: list[Label]) -> NDArray[np.float64]:
@@ -246,12 +273,3 @@ def _numbers(given: Path, labels: list[Label]) -> NDArray[np.float64]:
             expected = "a number" if found[0].shape == (1,) else f"{len(found[0])} numbers"
             raise ConfigError("data-invalid", f"{given}: row {row} has label {label!r}, expected {expected}")
     return np.stack(found)
-
-
-def _index(given: Path, row: int, label: Any, names: tuple[str, ...]) -> int:
-    text = str(label)
-    index = names.index(text) if text in names else int(text) if text.lstrip("-").isdigit() else None
-    if label is None or index is None or not 0 <= index < len(names):
-        expected = ", ".join(names) or "a class of the contract"
-        raise ConfigError("data-invalid", f"{given}: row {row} has label {label!r}, expected one of {expected}")
-    return index

@@ -11,15 +11,21 @@ NEAR = 3
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return a question that offers the nearest known words, with a space behind it; nothing if none is near.
+    """Return a question that offers the nearest known words, with a space behind it; nothing if none is near."""
+    found = nearest(word, known)
+    return f"Did you mean {' or '.join(found)}? " if found else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> list[str]:
+    """Return the known words that are nearest, the nearest first.
 
     A word that is the start of known ones is cut short, not misspelt: these come first, and alone.
     """
     by_key = {_key(each): each for each in known}
     key = _key(word)
-    longer = sorted((each for each in by_key if key and each.startswith(f"{key}-")), key=_natural)
+    longer = sorted((each for each in by_key if key and each.startswith(key)), key=_natural)
     found = longer[: NEAR + 1] or difflib.get_close_matches(key, by_key, n=NEAR)
-    return f"Did you mean {' or '.join(by_key[each] for each in found)}? " if found else ""
+    return [by_key[each] for each in found]
 
 
 def _key(word: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
 import re
@@ -61,6 +62,16 @@ def read_parquet(path: Path, spec: TensorSpec, shape: tuple[int, ...]) -> Iterat
     Raises:
         ConfigError: ``data-invalid`` naming row and column, ``dependency-missing`` without pyarrow.
     """
+    with _parquet(path) as file:
+        first = 0
+        for group in range(file.num_row_groups):  # asked for all, the reader lets go of none
+            for batch in file.iter_batches(batch_size=ROWS, row_groups=[group]):
+                yield from _rows(path, batch, first, spec, shape)
+                first += batch.num_rows
+
+
+@contextlib.contextmanager
+def _parquet(path: Path) -> Iterator[Any]:
     try:
         from pyarrow import ArrowException, parquet  # noqa: PLC0415 - optional, and heavy
     except ImportError as error:  # also of one that is there, and does not go with this numpy
@@ -69,13 +80,30 @@ def read_parquet(path: Path, spec: TensorSpec, shape: tuple[int, ...]) -> Iterat
         raise ConfigError("dependency-missing", message, hint=hint) from None
     try:
         with parquet.ParquetFile(path) as file:
-            first = 0
-            for group in range(file.num_row_groups):  # asked for all, the reader lets go of none
-                for batch in file.iter_batches(batch_size=ROWS, row_groups=[group]):
-                    yield from _rows(path, batch, first, spec, shape)
-                    first += batch.num_rows
+            yield file
     except (OSError, ArrowException) as error:
         raise ConfigError("data-invalid", f"{path} is no readable .parquet file: {error}") from error
+
+
+def label_names(path: Path) -> tuple[str, ...]:
+    """Return the names in a table's column of labels, sorted; none where it has no such column, or of numbers.
+
+    Raises:
+        ConfigError: ``data-invalid`` or ``dependency-missing``.
+    """
+    found: set[str] = set()
+    if path.suffix == ".csv":
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            label = _label_column(next(reader, []))
+            found = set() if label is None else {cells[label].strip() for cells in reader if len(cells) > label}
+    elif path.suffix == ".parquet":
+        with _parquet(path) as table:
+            label = _label_column(table.schema_arrow.names)
+            if label is not None:
+                column = table.read([table.schema_arrow.names[label]]).column(0).to_pylist()
+                found = {each.strip() for each in column if isinstance(each, str)}
+    return () if all(name.isdecimal() for name in found) else tuple(sorted(found))
 
 
 def _rows(path: Path, batch: Any, first: int, spec: TensorSpec, shape: tuple[int, ...]) -> Iterator[Row]:

@@ -6,6 +6,7 @@ import math
 import tempfile
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from edgesdk.contract import Task, load_contract_toml
@@ -14,6 +15,7 @@ from edgesdk_converters.data import open_data
 from edgesdk_converters.drafting.draft import Facts, draft
 from edgesdk_converters.drafting.ports import Ports
 from edgesdk_converters.inputs import as_npz
+from edgesdk_converters.tables import label_names
 
 
 def read_facts(given: Path, ports: Ports, task: Task | None) -> Facts:
@@ -24,6 +26,7 @@ def read_facts(given: Path, ports: Ports, task: Task | None) -> Facts:
     """
     labels = _labels(given)
     contract = load_contract_toml(draft(ports, given.name, Facts(labels=labels), task))
+    contract = msgspec.structs.replace(contract, labels=labels)  # all of them, whatever the model's outputs hold
     spans = {spec.name: (math.inf, -math.inf) for spec in contract.inputs}
     with tempfile.TemporaryDirectory() as folder:
         data = open_data(as_npz(given, contract, Path(folder)), contract, labelled=False)
@@ -52,13 +55,16 @@ def plausible(low: float, high: float) -> tuple[float, float]:
 
 
 def _labels(given: Path) -> tuple[str, ...]:
-    """Return the names of classes: folders of pictures in their sorted order, the array `labels` of an ``.npz``."""
+    """Return the names of classes: folders of pictures or labels by name, sorted; or the array `labels`."""
     if given.is_dir():
         return tuple(sorted(each.name for each in given.iterdir() if each.is_dir() and not each.name.startswith(".")))
     if given.suffix == ".npz" and given.is_file():
         try:
             with np.load(given) as arrays:
-                return tuple(str(each) for each in arrays["labels"]) if "labels" in arrays else ()
+                if "labels" in arrays:
+                    return tuple(str(each) for each in arrays["labels"])
+                named = "y" in arrays and arrays["y"].dtype.kind in "US"
+                return tuple(str(each) for each in np.unique(arrays["y"]) if each) if named else ()
         except (OSError, ValueError) as error:
             raise ConfigError("data-invalid", f"{given} is no readable .npz file: {error}") from error
-    return ()
+    return label_names(given) if given.is_file() else ()

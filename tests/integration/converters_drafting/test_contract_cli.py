@@ -93,6 +93,21 @@ def test_data_gives_range_and_labels(wearable: Path, tmp_path: Path) -> None:
     assert contract.labels == tuple("abcdefg")
 
 
+@pytest.mark.parametrize("kind", ["npz", "csv"])
+def test_labels_by_name_are_drafted(wearable: Path, tmp_path: Path, kind: str) -> None:
+    """A table or array whose labels are names gives the classes, sorted, and is read as it stands."""
+    values, names = np.zeros((70, 128, 6), np.float32), np.array(list("gfedcba"))[np.arange(70) % 7]
+    values[3] = 1
+    np.savez(tmp_path / "data.npz", window=values, y=names)
+    rows = [",".join([name, *map(str, row.reshape(-1))]) for name, row in zip(names, values, strict=True)]
+    columns = ",".join(["label", *(f"c{place}" for place in range(128 * 6))])
+    (tmp_path / "data.csv").write_text("\n".join([columns, *rows]) + "\n")
+    text = draft_contract(wearable / "models" / "v1.tflite", data=tmp_path / f"data.{kind}")
+    contract = load_contract_toml(text)
+    assert contract.labels == tuple("abcdefg")
+    assert contract.inputs[0].range == (0, 1)
+
+
 def test_data_of_another_shape_is_refused(wearable: Path, tmp_path: Path) -> None:
     """A draft from the wrong data is none."""
     np.savez(tmp_path / "data.npz", window=np.zeros((70, 64, 6), np.float32))

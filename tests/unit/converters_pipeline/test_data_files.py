@@ -89,7 +89,12 @@ def test_labels_are_matched_by_name(tmp_path):
         ({"x": np.array(["a"] * 8).reshape(1, 4, 2)}, "expected numbers"),
         ({"x": samples(), "y": np.zeros(3, int)}, "expected labels `y`, 9 integers"),
         ({"x": samples(), "y": np.full(9, 3)}, "row 0 has label 3, expected 0..2"),
-        ({"x": samples(1), "y": np.zeros(1, int), "labels": np.array(["z"])}, "label 'z' is none of the contract's"),
+        (
+            {"x": samples(1), "y": np.zeros(1, int), "labels": np.array(["z"])},
+            "`labels` holds 'z', expected one of a, b, c",
+        ),
+        ({"x": samples(2), "y": np.array(["a", "z"])}, "row 1 has label 'z', expected one of a, b, c"),
+        ({"x": samples(2), "y": np.array(["a", None])}, r"names as objects: .astype\(str\)"),
     ],
 )
 def test_a_file_that_does_not_fit_the_contract_is_refused(tmp_path, arrays, words):
@@ -200,3 +205,25 @@ def test_a_contract_without_labels_counts_classes_by_its_output(tmp_path):
     assert data.labels.tolist() == [2, 0, 1]
     with pytest.raises(ConfigError, match=r"row 0 has label 3, expected 0\.\.2"):
         open_data(write(tmp_path, x=samples(1), y=np.array([3])), contract, labelled=True)
+
+
+@pytest.mark.parametrize("kind", [np.str_, np.bytes_])
+def test_labels_may_be_the_contracts_names(tmp_path, kind):
+    """Names are taken for classes, numbers as text too; among several of a sample an empty one stands for none."""
+    one = write(tmp_path, x=samples(4), y=np.array(["c", "a", "1", "c"]).astype(kind))
+    assert open_data(one, CONTRACT, labelled=True).labels.tolist() == [2, 0, 1, 2]
+    many = write(tmp_path, x=samples(2), y=np.array([["b", ""], ["c", "a"]]).astype(kind))
+    assert open_data(many, CONTRACT, labelled=False).truth.tolist() == [[1, -1], [2, 0]]
+
+
+def test_unknown_names_are_answered_with_both_lists_and_what_was_meant(tmp_path):
+    """What the data says, what the contract says, and which is near which; without names there, write them."""
+    named = msgspec.structs.replace(CONTRACT, labels=("walking", "running", "sitting"))
+    path = write(tmp_path, x=samples(3), y=np.array(["Walking", "sitting", "flying"]))
+    with pytest.raises(ConfigError, match="expected one of walking, running, sitting; 2 of the data's 3") as caught:
+        open_data(path, named, labelled=False)
+    assert "Walking, flying" in caught.value.message
+    assert caught.value.hint.startswith("Did you mean 'walking' for 'Walking'? ")
+    with pytest.raises(ConfigError, match="the data's labels are Walking, flying, sitting") as caught:
+        open_data(path, msgspec.structs.replace(CONTRACT, labels=()), labelled=False)
+    assert "labels = [...]" in caught.value.hint

@@ -66,6 +66,16 @@ def test_a_bad_row_is_named(tmp_path, text, words):
     assert not list((tmp_path / "made").rglob("*.npz"))
 
 
+def test_folders_that_are_no_class_are_refused_before_a_picture_is_read(tmp_path):
+    """The pictures here are none: who read them first would complain of that. Hidden folders are no classes."""
+    for name in ("cat", "Dogs", ".thumbs"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        (tmp_path / "photos" / name / "1.png").write_text("no picture")
+    with pytest.raises(ConfigError, match="a folder is called 'Dogs', expected one of cat, dog; 1 of the") as caught:
+        as_npz(tmp_path / "photos", contract(), tmp_path / "made")
+    assert "'dog' for 'Dogs'" in caught.value.hint
+
+
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
 @pytest.mark.parametrize("colour", ["RGB", "BGR"])
 def test_pictures_by_folder_get_the_contracts_layout_and_colours(tmp_path, layout, colour):

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from edgesdk_converters.data import check_overlap, check_values, open_data
 from edgesdk_converters.inputs import as_npz
+from edgesdk_converters.tables import label_names
 from pyarrow import parquet
 
 from edgesdk.contract import Contract, TensorSpec
@@ -158,3 +159,12 @@ def test_memory_is_bounded_by_a_row_group(tmp_path):
     (small, low), (large, high) = found  # MB of the .npz, MB at the peak
     assert large - small > 30
     assert high - low < (large - small) / 2
+
+
+def test_names_in_the_column_of_labels(tmp_path):
+    """Sorted and once each; numbers are no names, and a table without the column has none."""
+    for name, labels in (("named", ["dog", "cat ", "dog"]), ("numbered", ["1", "0", "1"])):
+        parquet.write_table(pa.table({**columns_of(X), "label": labels}), tmp_path / f"{name}.parquet")
+    parquet.write_table(pa.table(columns_of(X)), tmp_path / "bare.parquet")
+    found = [label_names(tmp_path / f"{name}.parquet") for name in ("named", "numbered", "bare")]
+    assert found == [("cat", "dog"), (), ()]
