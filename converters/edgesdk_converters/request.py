@@ -21,6 +21,7 @@ from edgesdk_converters.evaluate.catalogue import AGREEMENT, check_metric, defau
 from edgesdk_converters.inputs import as_npz
 from edgesdk_converters.joining import joined_plan
 from edgesdk_converters.near import did_you_mean
+from edgesdk_converters.places import check_writable
 from edgesdk_converters.plan import Plan, Wanted
 from edgesdk_converters.recipes import Format, find_recipes
 from edgesdk_converters.routes import TENSORFLOW_TOOLS, direct_formats
@@ -116,8 +117,8 @@ def prepare(request: Request) -> Prepared:
     """Read and check everything that a conversion needs; nothing is converted or written.
 
     Raises:
-        ConfigError: ``argument-invalid``, ``file-missing``, ``file-exists``, ``config-invalid``, ``model-format``,
-            ``data-invalid``, ``data-overlap`` or ``dependency-missing``.
+        ConfigError: ``argument-invalid``, ``file-missing``, ``file-exists``, ``folder-unwritable``, ``config-invalid``,
+            ``model-format``, ``data-invalid``, ``data-overlap`` or ``dependency-missing``.
         TargetError: ``target-unknown`` or ``runtime-missing``.
     """
     _check_words(request)
@@ -239,8 +240,10 @@ def _check_words(request: Request) -> None:
         raise ConfigError("argument-invalid", message, hint="Give --reason; it is recorded.")
     if request.gate and request.evaluation is None:
         raise ConfigError("argument-invalid", "the gate has no data to judge by", hint="Give --evaluation.")
-    if request.out.exists() and not request.force:
-        raise ConfigError("file-exists", f"{request.out} exists", hint="Choose another folder, or give --force.")
+    if request.out.exists() and not (request.force and request.out.is_dir()):
+        hint = "Choose another folder, or give --force." if request.out.is_dir() else "Give --out a folder of its own."
+        raise ConfigError("file-exists", f"{request.out} exists", hint=hint)
+    check_writable(request.out)
 
 
 def _sources(models: tuple[Path, ...]) -> dict[SourceFormat, Source]:

@@ -9,6 +9,8 @@ import msgspec
 from msgspec import Meta
 
 from edgesdk.errors import ConfigError
+from edgesdk_converters.compress.lineage import report_beside
+from edgesdk_converters.places import check_writable
 
 Loss = Literal["auto", "categorical", "binary", "mse", "mae"]
 Share = Annotated[float, Meta(ge=0, lt=1)]
@@ -93,10 +95,10 @@ class Distil(Training, frozen=True, kw_only=True):
 
 
 def check(words: Prune | Distil) -> None:
-    """Refuse words that contradict each other.
+    """Refuse words that contradict each other, and a place that cannot be written.
 
     Raises:
-        ConfigError: ``argument-invalid``, ``file-missing`` or ``file-exists``.
+        ConfigError: ``argument-invalid``, ``file-missing``, ``file-exists`` or ``folder-unwritable``.
     """
     models = [words.model] if isinstance(words, Prune) else [words.teacher, words.student]
     for model in models:
@@ -108,8 +110,12 @@ def check(words: Prune | Distil) -> None:
             raise ConfigError("argument-invalid", f"{words.out} is the model itself", hint="Give another --out.")
     if words.out.suffix != ".keras":
         raise ConfigError("argument-invalid", f"the result is a .keras file, got the name {words.out}")
+    for written in (words.out, report_beside(words.out)):
+        if written.is_dir():
+            raise ConfigError("file-exists", f"{written} is a folder", hint="Give --out the name of a file.")
     if words.out.exists() and not words.force:
         raise ConfigError("file-exists", f"{words.out} exists", hint="Choose another file, or give --force.")
+    check_writable(words.out)
     trains = not isinstance(words, Prune) or (words.finetune and words.amount > 0)
     if trains and (words.data is None or words.validation is None):
         missing = "data to learn from" if words.data is None else "validation data"

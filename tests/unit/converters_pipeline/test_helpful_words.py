@@ -178,3 +178,13 @@ def test_infinity_in_calibration_data_never_reaches_a_converter(tmp_path, value)
     asked = {"calibration": tmp_path / "calibration.npz", "recipes": ("int8",), "doctor": False}
     with pytest.raises(ConfigError, match="row 7 of 'window' holds NaN or infinity"):
         prepare(request(tmp_path, **asked))
+
+
+@pytest.mark.parametrize(("place", "code"), [("file/release", "folder-unwritable"), ("file", "file-exists")])
+def test_a_release_folder_that_cannot_be_is_refused_before_the_work(tmp_path, place, code):
+    """A file stands where the folder or its parent should be; `force` replaces releases, not files."""
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ConfigError) as caught:
+        prepare(request(tmp_path, out=tmp_path / place, force=True))
+    assert caught.value.code == code
+    assert (tmp_path / "file").read_text() == "mine"
