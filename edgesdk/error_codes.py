@@ -194,6 +194,10 @@ CODES: dict[str, CodeInfo] = {
                 "Convert the release for this device's target and runtime.",
             ),
             "runtime-missing": ("The runtime that the bundle needs is not installed.", "Install the extra it names."),
+            "recipe-unfit": (
+                "None of the recipes that were asked for makes what a target runs.",
+                "Add a recipe that it runs: each target takes those of the recipes that it can.",
+            ),
             "runtime-too-old": ("The installed runtime is older than the bundle needs.", "Update the runtime."),
             "architecture": ("The bundle is for another processor architecture.", "Convert for this architecture."),
             "accelerator-missing": ("The accelerator that the bundle needs is not here.", "Convert for the CPU."),
@@ -297,6 +301,10 @@ CODES: dict[str, CodeInfo] = {
             "folder-unwritable": (
                 "A file or folder cannot be read or written.",
                 "Check its owner, its mode and the disk; the message names it.",
+            ),
+            "interrupted": (
+                "A conversion or a training was interrupted (Ctrl-C; exit 130).",
+                "Give the same command again: it goes on where it stopped.",
             ),
             "argument-invalid": ("A command-line argument is not usable.", "See the command's --help."),
             "dependency-missing": ("A program or package that this needs is not installed.", "Install it."),

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from edgesdk_converters import MAX_DROP
+from edgesdk_converters.interrupted import resumable
 
 app = typer.Typer(add_completion=False, help="Convert, check and pack a model for targets.")
 
@@ -106,10 +107,11 @@ def convert(
         "contract": contract,
         "out": out,
     }
-    if as_json:
-        _as_json(models, words)
-    else:
-        _on_terminal(models, words)
+    with resumable("finished steps are kept", as_json=as_json):
+        if as_json:
+            _as_json(models, words)
+        else:
+            _on_terminal(models, words)
 
 
 def _as_json(models: list[Path], words: dict[str, Any]) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgesdk_converters.interrupted import resumable
+
 if TYPE_CHECKING:
     from edgesdk_converters.compress.run import Compressed, Told
 
@@ -122,6 +124,11 @@ def distill(
 
 
 def _do(command: str, words: dict[str, Any], *, as_json: bool, title: str | None = None) -> None:
+    with resumable("whole epochs are kept", as_json=as_json):
+        _run(command, words, as_json=as_json, title=title or command)
+
+
+def _run(command: str, words: dict[str, Any], *, as_json: bool, title: str) -> None:
     from edgesdk_converters.compress import api  # noqa: PLC0415 - heavy
 
     run = getattr(api, command)
@@ -129,7 +136,7 @@ def _do(command: str, words: dict[str, Any], *, as_json: bool, title: str | None
         made: Compressed = run(**words)
         typer.echo(json.dumps({"path": str(made.path), "report_path": str(made.report_path), **made.report}))
         return
-    with _progress(title or command) as told:
+    with _progress(title) as told:
         made = run(told=told, **words)
     from edgesdk_converters.compress.lines import lines  # noqa: PLC0415 - heavy
 
@@ -149,10 +156,10 @@ def _progress(command: str) -> Iterator[Told]:
 
     columns = TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn(), TimeRemainingColumn()
     with Progress(*columns) as bars:
-        task = bars.add_task(command, total=None)
 
         def told(done: int, total: int, last: dict[str, Any]) -> None:
+            task = bars.tasks[0].id if bars.tasks else bars.add_task(command, total=None)
             note = f": epoch {last['epoch']}, validation {last['validation']:.4f}" if last else ""
-            bars.update(task, completed=done, total=total, description=command + note)
+            bars.update(task, completed=done, total=total or None, description=command + note)
 
         yield told

@@ -36,7 +36,7 @@ _NOT_MEANT = ("timeout_s", "cache_dir", "force", "out", "model", "teacher", "stu
 """Words that do not change the result, or that are files."""
 _DATA = ("data", "validation", "evaluation")
 Told = Callable[[int, int, dict[str, Any]], None]
-"""Called with the steps done, all steps, and the figures of the last epoch."""
+"""Called with the steps done, all steps (0 before they are known), and the figures of the last epoch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +112,8 @@ def _inputs(words: Prune | Distil, cache_dir: Path) -> dict[str, Path]:
 def _train(
     task: Task, room: Path, words: Prune | Distil, told: Told | None, store: Callable[[Path, Any, float], Entry]
 ) -> Entry:
+    if told is not None:
+        told(0, 0, {})
     notes, out = room / "notes.json", room / "out"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
