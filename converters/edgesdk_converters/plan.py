@@ -11,7 +11,7 @@ import msgspec
 
 from edgesdk.bundle.manifest import RuntimeName
 from edgesdk.contract import Contract
-from edgesdk.errors import ConfigError, TargetError
+from edgesdk.errors import ConfigError
 from edgesdk.targets.profiles import Profile
 from edgesdk_converters import ALPHA, measure
 from edgesdk_converters.backends import Backend, find_backend
@@ -24,6 +24,7 @@ from edgesdk_converters.recipes import Format, OnnxFloat32, OnnxStatic, OnnxWeig
 from edgesdk_converters.routes import Ceiling, Route, find_route
 from edgesdk_converters.sources import Source, SourceFormat
 from edgesdk_converters.steps import Ref, Step
+from edgesdk_converters.unfit import unfit
 
 RUNTIME: dict[Format, RuntimeName] = {"tflite": "tflite", "onnx": "onnxruntime"}
 # The oldest implementation first: it judges, the others must agree.
@@ -141,7 +142,7 @@ def build_plan(wanted: Wanted) -> Plan:
     Raises:
         ConfigError: ``argument-invalid`` if a format cannot be made from the sources or data is missing,
             ``dependency-missing`` if no runtime is installed that could judge an artifact.
-        TargetError: ``runtime-missing`` if a target can run none of the variants.
+        TargetError: ``recipe-unfit`` if a target can run none of the variants.
     """
     return _Builder(wanted).build()
 
@@ -176,9 +177,9 @@ class _Builder:
             if recipe.makes(artifact_format) and _fits(target, artifact_format, recipe)
         ]
         if not fitting:
-            asked = ", ".join(f"{r.name} {f}" for r in self._wanted.recipes for f in self._wanted.formats)
-            runs = "; ".join(f"{runtime.name}: {', '.join(runtime.precisions)}" for runtime in target.runtimes)
-            raise TargetError("runtime-missing", f"{target.name} can run none of {asked}; it runs {runs}")
+            precisions = {runtime.name: runtime.precisions for runtime in target.runtimes}
+            takes = {name: precisions[runtime] for name, runtime in RUNTIME.items() if runtime in precisions}
+            raise unfit(target.name, takes, self._wanted.recipes, self._wanted.formats)
         made = [recipe for _format, recipe in fitting]
         formats = " or ".join(self._wanted.formats)
         self._left_out += [

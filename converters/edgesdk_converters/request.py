@@ -119,7 +119,7 @@ def prepare(request: Request) -> Prepared:
     Raises:
         ConfigError: ``argument-invalid``, ``file-missing``, ``file-exists``, ``folder-unwritable``, ``config-invalid``,
             ``model-format``, ``data-invalid``, ``data-overlap`` or ``dependency-missing``.
-        TargetError: ``target-unknown`` or ``runtime-missing``.
+        TargetError: ``target-unknown`` or ``recipe-unfit``.
     """
     _check_words(request)
     contract = read_contract(request.contract)

@@ -13,6 +13,7 @@ from edgesdk.targets.profiles import Profile
 from edgesdk_converters.backends import Backend
 from edgesdk_converters.recipes import RECIPES, Recipe
 from edgesdk_converters.steps import Ref, Step
+from edgesdk_converters.unfit import added
 
 CALIBRATION = "calibration"
 Job = tuple[Backend, Profile, Recipe]
@@ -25,16 +26,14 @@ def fitting_recipes(backend: Backend, target: Profile, recipes: Sequence[Recipe]
     """Return the recipes that a target's compiler takes; plain ``int8`` becomes its own flavour of it.
 
     Raises:
-        TargetError: ``runtime-missing`` if it takes none; the message says of each why.
+        TargetError: ``recipe-unfit`` if it takes none; the message says of each why.
     """
     reasons = refusals(backend, target, recipes)
     found = [recipe for recipe, reason in reasons.items() if reason is None]
     if not found:
         said = "; ".join(str(reason) for reason in reasons.values())
-        hint = f"Give --recipe {' or '.join(backend.recipes)}."
-        raise TargetError(
-            "runtime-missing", f"{backend.title} takes nothing of this for {target.name}: {said}", hint=hint
-        )
+        message = f"{backend.title} takes nothing of this for {target.name}: {said}"
+        raise TargetError("recipe-unfit", message, hint=added(target.name, backend.recipes))
     return found
 
 

@@ -88,6 +88,30 @@ def test_a_limit_of_fallback_without_an_accelerator_is_refused(tmp_path):
         )
 
 
+@pytest.mark.parametrize(
+    ("target", "recipe", "why", "cure"),
+    [
+        ("ethos-u55-128", "float16", "float16 leaves activations in float", "Add --recipe int8 or int16x8 or"),
+        (
+            "linux-armv7-cpu",
+            "int8-tensorrt",
+            "runs nothing that int8-tensorrt (int8) makes as",
+            "Add --recipe float or",
+        ),
+    ],
+)
+def test_a_target_that_runs_no_recipe_says_which_it_would(tmp_path, target, recipe, why, cure):
+    """It is named with what it runs; another recipe is added for it, as each target takes what it can."""
+    models = (WEARABLE / "models" / "v1.tflite", WEARABLE / "models" / "v1.onnx")
+    with pytest.raises(TargetError) as caught:
+        prepare(request(tmp_path, models=models, targets=(target,), recipes=(recipe,)))
+    assert caught.value.code == "recipe-unfit"
+    assert target in caught.value.message
+    assert why in caught.value.message
+    assert caught.value.hint.startswith(cure)
+    assert "each target takes" in caught.value.hint
+
+
 MODULE = """
 import numpy as np
 from math import hypot as distance

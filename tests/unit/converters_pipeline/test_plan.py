@@ -161,7 +161,7 @@ def test_the_operator_set_that_a_recipe_needs_is_asked_for_when_the_file_is_read
 @pytest.mark.parametrize(
     ("changes", "family", "words"),
     [
-        ({"targets": ("linux-armv7-cpu",), "formats": ("onnx",)}, TargetError, "linux-armv7-cpu can run none"),
+        ({"targets": ("linux-armv7-cpu",), "formats": ("onnx",)}, TargetError, "linux-armv7-cpu runs nothing"),
         ({"sources": (), "formats": ("tflite",)}, ConfigError, "tflite cannot be made: no model is given"),
         ({"packages": ()}, ConfigError, "no runtime for tflite is installed"),
     ],
