@@ -44,6 +44,7 @@ PASSES: dict[tuple[Format, str], tuple[Action, tuple[str, ...]]] = {
     ("tflite", "float16"): (quantize_tflite.quantize, quantize_tflite.TOOLS),
     ("tflite", "dynamic"): (quantize_tflite.quantize, quantize_tflite.TOOLS),
     ("tflite", "static"): (quantize_tflite.quantize, quantize_tflite.TOOLS),
+    ("tflite", "weights"): (quantize_tflite.quantize, quantize_tflite.TOOLS),
     ("onnx", "float16"): (shrink_onnx.to_float16, shrink_onnx.TOOLS),
     ("onnx", "dynamic"): (shrink_onnx.to_dynamic, shrink_onnx.TOOLS),
     ("onnx", "weights"): (weights_onnx.quantize, weights_onnx.TOOLS),

@@ -63,17 +63,28 @@ class TfliteStatic(_Options, frozen=True, kw_only=True, tag="static"):
         weights: Granularity of the weights of convolutions.
         dense_weights: Granularity of the weights of dense layers: per channel they make a FULLY_CONNECTED version
             that old interpreters refuse or, worse, compute wrongly.
+        operators: ``all`` that the tool can; or the ``core``, as in `OnnxStatic`: inputs and outputs then stay float.
     """
 
     activations: Literal["int8", "int16"] = "int8"
     inputs_outputs: Literal["activations", "uint8", "float32"] = "activations"
     weights: Granularity = "CHANNELWISE"
     dense_weights: Granularity = "TENSORWISE"
+    operators: Operators = "all"
 
     @property
     def precision(self) -> Precision:
         """What profiles call it."""
         return "int8" if self.activations == "int8" else "int16x8"
+
+
+class TfliteWeights(_Options, frozen=True, kw_only=True, tag="weights"):
+    """Weights in int8, one scale per output channel, which are widened once, on load; everything is computed in float.
+
+    Nearer to float than `TfliteDynamic`, and no faster than it.
+    """
+
+    precision: ClassVar[Precision] = "int8-dynamic"
 
 
 class OnnxFloat32(_Options, frozen=True, kw_only=True, tag="float32"):
@@ -141,7 +152,7 @@ class OnnxWeights(_Options, frozen=True, kw_only=True, tag="weights"):
     precision: ClassVar[Precision] = "int8-dynamic"
 
 
-TfliteOptions = TfliteFloat32 | TfliteFloat16 | TfliteDynamic | TfliteStatic
+TfliteOptions = TfliteFloat32 | TfliteFloat16 | TfliteDynamic | TfliteStatic | TfliteWeights
 OnnxOptions = OnnxFloat32 | OnnxFloat16 | OnnxDynamic | OnnxStatic | OnnxWeights
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$(?!\n)", max_length=40)]
 
@@ -240,7 +251,8 @@ RECIPES: dict[str, Recipe] = {
         ),
         Recipe(
             name="int8-weights",
-            summary="ONNX with int8 weights, computed in float: small and near float, not faster; needs no calibration",
+            summary="int8 weights, computed in float: small and near float, not faster; needs no calibration",
+            tflite=TfliteWeights(),
             onnx=OnnxWeights(),
         ),
         Recipe(

@@ -1,9 +1,10 @@
 """The repair ladder: an artifact that the gate does not pass is made again by gentler recipes, until one passes.
 
-The rungs, in order: as asked; 7-bit weights, where x86 without VNNI would saturate; for ONNX on a CPU only the *core*,
-convolutions and matrix products, in int8; ranges by percentile; by least square error; float islands, the fewest layers
-for a wanted signal-to-noise ratio; int8 weights alone, computed in float, and these with islands. TFLite and vendors'
-compilers get 16-bit activations instead of the core and the weights alone. Which ranges and layers is decided on the
+The rungs, in order: as asked; 7-bit weights, where x86 without VNNI would saturate; on a CPU only the *core*,
+convolutions and matrix products, in int8; ranges by percentile; by least square error; 16-bit activations (TFLite);
+float islands, the fewest layers for a wanted signal-to-noise ratio; activations quantized on the fly (TFLite), alone
+and with islands; int8 weights alone, computed in float, and these with islands. Vendors' compilers get neither the core
+nor the last rungs, but a quarter of the layers in float. Which ranges and layers is decided on the
 *calibration* data, so that the evaluation data judges every rung and chooses none.
 
 Trying K rungs against one evaluation set would let a bad artifact pass K times as often as one test does. So the gate's
@@ -35,7 +36,7 @@ from edgesdk_converters.judge import Judged, check_gate, judge
 from edgesdk_converters.plan import Plan, VariantPlan, build_plan
 from edgesdk_converters.recipes import Recipe
 from edgesdk_converters.request import Prepared
-from edgesdk_converters.rungs import RANGES, Asked, Heard, Kind, Point, alpha_of, changed, front, rungs
+from edgesdk_converters.rungs import RANGES, UNCALIBRATED, Asked, Heard, Kind, Point, alpha_of, changed, front, rungs
 from edgesdk_converters.source_gate import check_source
 from edgesdk_converters.steps import Observer, Ref, Runner, Step
 
@@ -245,15 +246,16 @@ class _Ladder:
         """Return what each layer costs alone in the recipe that a rung starts from; None where nobody can tell."""
         files, base = dict(self._files), heard.ranges
         start: Kind = "core" if base in {"minmax", self.asked.recipe.calibration_range} else base
-        if kind.startswith("weights"):
-            start = "weights"
+        if kind.startswith(UNCALIBRATED):
+            start = "weights" if kind.startswith("weights") else "dynamic"
             files.pop("values", None)
         recipe = changed(self._kind, start, heard)
         wanted = self._prepared.wanted
         if recipe is None or not files:
             return None
         inputs = {**files, "samples": wanted.data["calibration"]}
-        step = alone_step(f"{self.asked.format} {recipe.name}", recipe, inputs, msgspec.to_builtins(wanted.contract))
+        word, contract = f"{self.asked.format} {recipe.name}", msgspec.to_builtins(wanted.contract)
+        step = alone_step(word, self.asked.format, recipe, inputs, contract)
         result = self._runner.run([step], self._observer)[step.name].result
         return msgspec.convert(result["layers"], list[Alone]) if "layers" in result else None
 

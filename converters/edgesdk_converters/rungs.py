@@ -10,7 +10,15 @@ import msgspec
 
 from edgesdk_converters import ALPHA
 from edgesdk_converters.evaluate.alone import Alone, fewest
-from edgesdk_converters.recipes import Format, OnnxStatic, OnnxWeights, Recipe, TfliteStatic
+from edgesdk_converters.recipes import (
+    Format,
+    OnnxStatic,
+    OnnxWeights,
+    Recipe,
+    TfliteDynamic,
+    TfliteStatic,
+    TfliteWeights,
+)
 
 Kind = Literal[
     "asked",
@@ -22,6 +30,8 @@ Kind = Literal[
     "island",
     "islands",
     "archipelago",
+    "dynamic",
+    "dynamic-island",
     "weights",
     "weights-island",
     "weights-islands",
@@ -31,7 +41,15 @@ NOISIEST: dict[Kind, int] = {"island": 1, "islands": 3}
 """How many layers stay in float where only their local noise is known."""
 QUARTER = 4
 """The last rung then leaves a quarter of all layers in float."""
-WANTED_DB: dict[Kind, float] = {"island": 28.0, "islands": 34.0, "weights-island": 34.0, "weights-islands": 40.0}
+UNCALIBRATED = ("dynamic", "weights")
+"""What rungs that need no ranges of activations begin with."""
+WANTED_DB: dict[Kind, float] = {
+    "island": 28.0,
+    "islands": 34.0,
+    "dynamic-island": 34.0,
+    "weights-island": 34.0,
+    "weights-islands": 40.0,
+}
 """Signal-to-noise ratio at the outputs for which the fewest layers stay in float, where each was asked alone."""
 MOST_FLOAT = 0.5
 """Where more than this share of the layers would stay in float, int8 is for nothing: the weights are better kept."""
@@ -78,9 +96,10 @@ class Asked:
 
     @property
     def mixes(self) -> bool:
-        """Whether arithmetic may run in float: ONNX that a CPU runs as it is, or a GPU."""
+        """Whether arithmetic may run in float: on a CPU, or on a GPU."""
         options = self.recipe.options(self.format)
-        return isinstance(options, OnnxStatic) and not self.compiled and not options.qualcomm
+        qualcomm = isinstance(options, OnnxStatic) and options.qualcomm
+        return isinstance(options, OnnxStatic | TfliteStatic) and not self.compiled and not qualcomm
 
 
 def rungs(asked: Asked) -> tuple[Kind, ...]:
@@ -91,11 +110,14 @@ def rungs(asked: Asked) -> tuple[Kind, ...]:
         return ("asked",)
     ranges: tuple[Kind, ...] = tuple(kind for kind in RANGES if kind != recipe.calibration_range)
     first: tuple[Kind, ...] = ("asked", "7-bit") if asked.saturates else ("asked",)
-    if asked.mixes and isinstance(options, OnnxStatic):
-        core: tuple[Kind, ...] = ("core",) if options.operators == "all" else ()
-        return (*first, *core, *ranges, "island", "islands", "weights", "weights-island", "weights-islands")
     wide: tuple[Kind, ...] = () if recipe.precision == "int16x8" else ("16-bit",)
-    return (*first, *ranges, *wide, "island", "islands", "archipelago")
+    if not asked.mixes:
+        return (*first, *ranges, *wide, "island", "islands", "archipelago")
+    core: tuple[Kind, ...] = ("core",) if options.operators == "all" else ()
+    own: tuple[Kind, ...] = (*wide, "island", "islands", "dynamic", "dynamic-island")
+    if asked.format == "onnx":  # onnxruntime has no 16-bit kernels for a CPU, and no dynamic convolutions
+        own = ("island", "islands")
+    return (*first, *core, *ranges, *own, "weights", "weights-island", "weights-islands")
 
 
 def alpha_of(place: int, count: int) -> float:
@@ -116,7 +138,7 @@ def changed(asked: Asked, kind: Kind, heard: Heard) -> Recipe | None:
     recipe = asked.recipe
     own: dict[str, Any] = {"tflite": None, "onnx": None, asked.format: recipe.options(asked.format)}
     if kind not in {"asked", "7-bit"} and asked.mixes:
-        own["onnx"] = msgspec.structs.replace(own["onnx"], operators="core")
+        own[asked.format] = _of_core(own[asked.format])
     if kind != "asked" and asked.saturates:
         own["onnx"] = msgspec.structs.replace(own["onnx"], reduce_range=True)
     if kind in RANGES:
@@ -124,24 +146,36 @@ def changed(asked: Asked, kind: Kind, heard: Heard) -> Recipe | None:
     elif kind == "16-bit":
         wide = "int16" if asked.format == "tflite" else "uint16"
         own[asked.format] = msgspec.structs.replace(own[asked.format], activations=wide)
-    elif kind.startswith("weights"):
-        own |= {"onnx": OnnxWeights(), "calibration_range": "minmax"}
+    elif kind.startswith(UNCALIBRATED):
+        own |= {asked.format: _uncalibrated(asked.format, kind), "calibration_range": "minmax"}
     if "island" in kind or kind == "archipelago":
         left = _left(kind, heard)
         if not left:
             return None
-        ranges = "minmax" if kind.startswith("weights") else heard.ranges
+        ranges = "minmax" if kind.startswith(UNCALIBRATED) else heard.ranges
         own |= {"calibration_range": ranges, "float_layers": (*recipe.float_layers, *left)}
     suffix = "" if kind == "asked" else f"-{kind}"
     name = recipe.name[: NAME_LENGTH - len(suffix)].rstrip("-") + suffix
     return msgspec.structs.replace(recipe, name=name, **own)
 
 
+def _of_core(options: OnnxStatic | TfliteStatic) -> OnnxStatic | TfliteStatic:
+    """Return options for the core alone; the ends of a TFLite file are float then."""
+    more = {"inputs_outputs": "float32"} if isinstance(options, TfliteStatic) else {}
+    return msgspec.structs.replace(options, operators="core", **more)
+
+
+def _uncalibrated(artifact_format: Format, kind: Kind) -> TfliteDynamic | TfliteWeights | OnnxWeights:
+    if artifact_format == "onnx":
+        return OnnxWeights()
+    return TfliteDynamic() if kind.startswith("dynamic") else TfliteWeights()
+
+
 def _left(kind: Kind, heard: Heard) -> tuple[str, ...]:
     """Return the layers that stay in float; none where the rung would be none of its own."""
     if heard.alone is not None:
         found = fewest(heard.alone, WANTED_DB[kind])
-        share = 1.0 if kind.startswith("weights") else MOST_FLOAT
+        share = 1.0 if kind.startswith(UNCALIBRATED) else MOST_FLOAT
         few = len(found) < share * len(heard.alone)
         return tuple(name for each in found for name in each.names) if few else ()
     count = NOISIEST.get(kind, max(1, len(heard.noisy) // QUARTER))

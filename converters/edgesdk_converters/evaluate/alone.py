@@ -22,14 +22,17 @@ from edgesdk_converters.isolation import Call
 from edgesdk_converters.passes.observe import onnx_dtype
 from edgesdk_converters.passes.quantize_onnx import CORE, Ranges, excluded, quantized, ranges_of
 from edgesdk_converters.passes.weights_onnx import store_weights
-from edgesdk_converters.recipes import OnnxStatic, Recipe, names_layer
+from edgesdk_converters.recipes import Format, OnnxStatic, Recipe, names_layer
 from edgesdk_converters.steps import Ref, Step
 
 if TYPE_CHECKING:
     import onnx
 
 SAMPLES = 16
-TOOLS = ("onnxruntime", "onnx", "numpy")
+ACTIONS: dict[Format, tuple[str, tuple[str, ...]]] = {
+    "onnx": ("edgesdk_converters.evaluate.alone:rank", ("onnxruntime", "onnx", "numpy")),
+    "tflite": ("edgesdk_converters.evaluate.alone_tflite:rank", ("litert-quantizer", "ai-edge-litert", "numpy")),
+}
 
 
 class Alone(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,19 +47,22 @@ class Alone(msgspec.Struct, frozen=True, kw_only=True):
     noise: float
 
 
-def alone_step(word: str, recipe: Recipe, inputs: Mapping[str, Path | Ref], contract: dict[str, Any]) -> Step:
+def alone_step(
+    word: str, artifact_format: Format, recipe: Recipe, inputs: Mapping[str, Path | Ref], contract: dict[str, Any]
+) -> Step:
     """Return the step that asks every layer of the core.
 
     Args:
         word: For the name.
-        recipe: With static options or options for weights, for ONNX.
+        artifact_format: Of the file that is asked.
+        recipe: With options for it, static or without calibration.
         inputs: ``source``, a float file; ``samples``; ``values`` of `observe` for static options.
         contract: The contract as plain data.
     """
     params = {"recipe": msgspec.to_builtins(recipe), "contract": contract}
-    action = "edgesdk_converters.evaluate.alone:rank"
+    action, tools = ACTIONS[artifact_format]
     name = f"quantize each layer of {word} alone"
-    return Step(name=name, action=action, inputs=inputs, params=params, tools=TOOLS, optional=True)
+    return Step(name=name, action=action, inputs=inputs, params=params, tools=tools, optional=True)
 
 
 def rank(call: Call) -> dict[str, Any]:

@@ -6,8 +6,8 @@ what is unknown to the tool stays float without a word, so an artifact in which 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,16 +18,18 @@ from edgesdk.errors import ConfigError, ReleaseError
 from edgesdk_converters.isolation import Call
 from edgesdk_converters.passes.flatbuffer import parse
 from edgesdk_converters.passes.observe import read_values
-from edgesdk_converters.passes.ranges import Values, choose
+from edgesdk_converters.passes.ranges import choose
+from edgesdk_converters.passes.tflite_core import Layer, core, read_layers
 from edgesdk_converters.passes.tflite_io import with_uint8
 from edgesdk_converters.passes.tflite_unread import with_unread
 from edgesdk_converters.passes.tflite_widen import with_detours
-from edgesdk_converters.recipes import Recipe, TfliteDynamic, TfliteFloat16, TfliteStatic, names_layer
+from edgesdk_converters.recipes import Recipe, TfliteDynamic, TfliteFloat16, TfliteStatic, TfliteWeights, names_layer
 
 TOOLS = ("litert-quantizer", "ai-edge-litert", "numpy")
 BITS = {"int8": 8, "int16": 16}
 _SHOWN = 12
 
+Ranges = dict[str, tuple[float, float]]
 Statistics = dict[str, dict[str, NDArray[np.float32]]]
 
 
@@ -36,45 +38,36 @@ def quantize(call: Call) -> dict[str, Any]:
 
     Answers the ranges that were used, by tensor.
     """
-    from litert_quantizer import quantizer  # noqa: PLC0415 - only in the child
-
     recipe = msgspec.convert(call.params["recipe"], Recipe)
     content = call.inputs["source"].read_bytes()
-    layers = _layers(content)
+    ranges = ranges_of(recipe, call.inputs["values"]) if recipe.calibrates("tflite") else {}
+    made = quantized(content, recipe, ranges, read_layers(content))
+    _check_changed(content, made)
+    (call.out / "model.tflite").write_bytes(made)
+    return {"ranges": {name: list(span) for name, span in ranges.items()}}
+
+
+def quantized(content: bytes, recipe: Recipe, ranges: Ranges, layers: Sequence[Layer]) -> bytes:
+    """Return a float file quantized by a recipe.
+
+    Args:
+        content: The file.
+        recipe: With options for TFLite.
+        ranges: Of the tensors; empty where nothing is calibrated.
+        layers: Of the file.
+    """
+    from litert_quantizer import quantizer  # noqa: PLC0415 - only in the child
+
     tool = quantizer.Quantizer(content)
     _configure(tool, recipe, layers)
-    ranges = _ranges(recipe, read_values(call.inputs["values"])) if recipe.calibrates("tflite") else {}
-    statistics = _statistics(ranges, layers)
-    result = tool.quantize(statistics or None, enable_progress_bar=False, enable_progress_report=False)
+    result = tool.quantize(_statistics(ranges, layers) or None, enable_progress_bar=False, enable_progress_report=False)
     made = bytes(result.quantized_model)
-    _check_changed(content, made)
     made = with_unread(made)
     if recipe.wide_layers:
         made = with_detours(made)
     if isinstance(recipe.tflite, TfliteStatic) and recipe.tflite.inputs_outputs == "uint8":
         made = with_uint8(made)
-    (call.out / "model.tflite").write_bytes(made)
-    return {"ranges": {name: list(span) for name, span in ranges.items()}}
-
-
-class Layer(msgspec.Struct, frozen=True):
-    """One operator of the main graph: how the tool calls it, what it writes, and the rank of each tensor written."""
-
-    scope: str
-    outputs: dict[str, int]
-
-
-def _layers(content: bytes) -> list[Layer]:
-    from litert_quantizer.utils import tfl_flatbuffer_utils as tool  # noqa: PLC0415 - only in the child
-
-    graph = tool.read_model(content).subgraphs[0]
-    return [
-        Layer(
-            tool.get_op_scope(operator, graph.tensors),
-            {tool.get_tensor_name(graph.tensors[index]): len(graph.tensors[index].shape) for index in operator.outputs},
-        )
-        for operator in [*graph.operators, *tool.get_subgraph_input_output_operators(graph)[:1]]
-    ]
+    return made
 
 
 def _configure(tool: Any, recipe: Recipe, layers: Sequence[Layer]) -> None:
@@ -88,15 +81,24 @@ def _configure(tool: Any, recipe: Recipe, layers: Sequence[Layer]) -> None:
     elif isinstance(options, TfliteDynamic):
         for operation, granularity in ((every, options.weights), (dense, options.dense_weights)):
             tool.add_dynamic_config(".*", operation, 8, qtyping.QuantGranularity[granularity])
+    elif isinstance(options, TfliteWeights):
+        tool.add_weight_only_config(".*", every, 8, qtyping.QuantGranularity.CHANNELWISE)
     elif isinstance(options, TfliteStatic):
-        _static(tool, ".*", options, BITS[options.activations])
-        for scope in _named(layers, recipe.wide_layers, "wide_layers"):
-            _static(tool, scope, options, 16)
-        if options.inputs_outputs == "float32":
-            for operation in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
-                tool.update_quantization_recipe(".*", operation, algorithm_key=untouched)
+        _integers(tool, options, recipe, layers)
     for scope in _named(layers, recipe.float_layers, "float_layers"):
         tool.update_quantization_recipe(scope, every, algorithm_key=untouched)
+
+
+def _integers(tool: Any, options: TfliteStatic, recipe: Recipe, layers: Sequence[Layer]) -> None:
+    from litert_quantizer import algorithm_manager, qtyping  # noqa: PLC0415 - only in the child
+
+    for scope in [".*"] if options.operators == "all" else _core(layers, recipe):
+        _static(tool, scope, options, BITS[options.activations])
+    for scope in _named(layers, recipe.wide_layers, "wide_layers"):
+        _static(tool, scope, options, 16)
+    if options.inputs_outputs == "float32":
+        for operation in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
+            tool.update_quantization_recipe(".*", operation, algorithm_key=algorithm_manager.AlgorithmName.NO_QUANTIZE)
 
 
 def _static(tool: Any, scope: str, options: TfliteStatic, bits: int) -> None:
@@ -107,13 +109,22 @@ def _static(tool: Any, scope: str, options: TfliteStatic, bits: int) -> None:
         tool.add_static_config(scope, operation, bits, 8, weight_granularity=qtyping.QuantGranularity[granularity])
 
 
+def _core(layers: Sequence[Layer], recipe: Recipe) -> list[str]:
+    """Return the scopes of the core, without what stays in float and what moves its values."""
+    return [layer.pattern for layer in core([each for each in layers if not _left(each, recipe)])]
+
+
+def _left(layer: Layer, recipe: Recipe) -> bool:
+    return names_layer(recipe.float_layers, *layer.outputs)
+
+
 def _named(layers: Sequence[Layer], patterns: tuple[str, ...], what: str) -> Iterator[str]:
     """Yield the scopes of the layers that are meant, as patterns that match nothing else."""
     names = [name for layer in layers for name in layer.outputs]
     check_patterns(patterns, names, what)
     for layer in layers:
         if names_layer(patterns, *layer.outputs):
-            yield f"^{re.escape(layer.scope)}$"
+            yield layer.pattern
 
 
 def check_patterns(patterns: tuple[str, ...], names: Sequence[str], what: str) -> None:
@@ -129,18 +140,19 @@ def check_patterns(patterns: tuple[str, ...], names: Sequence[str], what: str) -
             raise ConfigError("argument-invalid", message, hint=f"Its layers are {shown}.")
 
 
-def _ranges(recipe: Recipe, values: dict[str, Values]) -> dict[str, tuple[float, float]]:
+def ranges_of(recipe: Recipe, values: Path) -> Ranges:
+    """Return the range of every tensor by the rule of a recipe with static options, from what `observe` wrote."""
     options = recipe.tflite
     assert isinstance(options, TfliteStatic)
     ranges = {}
-    for name, seen in values.items():
+    for name, seen in read_values(values).items():
         wide = options.activations == "int16" or names_layer(recipe.wide_layers, name)
         bits = 16 if wide else 8
         ranges[name] = choose(seen, recipe.calibration_range, percentile=recipe.percentile, bits=bits, symmetric=wide)
     return ranges
 
 
-def _statistics(ranges: dict[str, tuple[float, float]], layers: Sequence[Layer]) -> Statistics:
+def _statistics(ranges: Ranges, layers: Sequence[Layer]) -> Statistics:
     """Return ranges as the tool wants them: arrays of the tensor's rank and one element."""
     ranks = {name: rank for layer in layers for name, rank in layer.outputs.items()}
     return {

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
+from ai_edge_litert.schema_py_generated import TensorType
+from edgesdk_converters.evaluate.alone import SAMPLES, Alone
 from edgesdk_converters.passes.flatbuffer import parse
 from edgesdk_converters.passes.reference import quantize
+from edgesdk_converters.passes.tflite_core import CORE, read_layers
 from edgesdk_converters.recipes import RECIPES, Recipe, TfliteDynamic, TfliteStatic
 
 from edgesdk.errors import ConfigError
@@ -14,6 +18,7 @@ RUNTIMES = ("tflite-runtime", "ai-edge-litert")
 ENDS = {
     "float16": "float32",
     "int8-dynamic": "float32",
+    "int8-weights": "float32",
     "int8": "int8",
     "int8-uint8-io": "uint8",
     "int8-float-io": "float32",
@@ -50,6 +55,42 @@ def test_each_precision_runs_in_both_runtimes_and_answers_like_the_float_model(m
             assert [binding["dtype"] for binding in said["bindings"][side]] == [ends]
     if name != "float16":
         assert artifact.stat().st_size < 0.5 * floats["tflite"].stat().st_size
+
+
+def test_weights_alone_are_nearer_to_float_than_activations_quantized_on_the_fly(make, answers, floats):
+    """They are widened once and computed with in float: only their own rounding is left."""
+    expected, _ = answers(floats["tflite"], "ai-edge-litert")
+    far = {
+        name: np.abs(answers(make(RECIPES[name], "tflite"), "ai-edge-litert")[0] - expected).max()
+        for name in ("int8-weights", "int8-dynamic")
+    }
+    assert 0 < far["int8-weights"] < far["int8-dynamic"]
+
+
+def test_the_core_is_int8_and_the_rest_float(make, answers, floats):
+    """Convolutions and dense layers are int8, and what moves their values; softmax, inputs and outputs are float."""
+    recipe = Recipe(name="core", tflite=TfliteStatic(operators="core", inputs_outputs="float32"))
+    artifact = make(recipe, "tflite")
+    inner = {layer.op: layer for layer in read_layers(artifact.read_bytes())}
+    kinds = types(artifact)
+    assert {kinds[name] for name in inner["SOFTMAX"].outputs} == {TensorType.FLOAT32}
+    for op in ("CONV_2D", "FULLY_CONNECTED"):
+        assert {kinds[name] for name in inner[op].outputs} == {TensorType.INT8}
+    expected, _ = answers(floats["tflite"], "ai-edge-litert")
+    for package in RUNTIMES:
+        assert np.abs(answers(artifact, package)[0] - expected).max() < 0.15
+
+
+def test_each_layer_of_the_core_tells_its_cost(act, floats, windows, contract):
+    """The layers that share a weight are asked together; one that costs nothing is not among them."""
+    recipe = msgspec.to_builtins(RECIPES["int8-weights"])
+    inputs = {"source": floats["tflite"], "samples": windows}
+    _, said = act("evaluate.alone_tflite:rank", inputs, contract=contract, recipe=recipe)
+    layers = [layer for layer in read_layers(floats["tflite"].read_bytes()) if layer.op in CORE]
+    found = msgspec.convert(said["layers"], list[Alone])
+    assert sorted(name for each in found for name in each.names) == sorted(next(iter(each.outputs)) for each in layers)
+    assert all(0 < each.noise < 0.01 for each in found)
+    assert said["samples"] == SAMPLES
 
 
 def test_uint8_ends_mean_the_same_numbers(make, answers):

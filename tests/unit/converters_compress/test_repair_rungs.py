@@ -11,7 +11,7 @@ from edgesdk_converters.evaluate.alone import Alone, fewest
 from edgesdk_converters.evaluate.gate import GateVerdict, Outcome
 from edgesdk_converters.joining import merged
 from edgesdk_converters.plan import Plan
-from edgesdk_converters.recipes import RECIPES, OnnxStatic, OnnxWeights, Recipe
+from edgesdk_converters.recipes import RECIPES, OnnxStatic, OnnxWeights, Recipe, TfliteDynamic, TfliteWeights
 from edgesdk_converters.repair import loss_interval, pareto
 from edgesdk_converters.rungs import Asked, Heard, Point, alpha_of, changed, front, rungs
 from edgesdk_converters.steps import Ref, Step
@@ -46,7 +46,7 @@ def test_rungs_follow_the_recipe_and_the_target():
     assert rungs(on(RECIPES["int8-dynamic"], "onnx", x86=True)) == ("asked",)
     assert rungs(on(RECIPES["int8-weights"], "onnx", x86=True)) == ("asked",)
     ranges, islands = ("percentile", "mse"), ("island", "islands", "archipelago")
-    assert rungs(on(RECIPES["int8"], "tflite", x86=True)) == ("asked", *ranges, "16-bit", *islands)
+    assert rungs(on(RECIPES["int8"], "tflite", compiled=True)) == ("asked", *ranges, "16-bit", *islands)
     fast = RECIPES["int8-per-channel-fast"]
     assert rungs(on(fast, "onnx", x86=True))[1] == "7-bit"
     assert "7-bit" not in rungs(on(fast, "onnx"))
@@ -61,6 +61,20 @@ def test_onnx_on_a_cpu_leaves_arithmetic_in_float_and_at_last_all_of_it():
     compiled = rungs(on(EVERY, "onnx", compiled=True))
     assert "16-bit" in compiled
     assert not {"core", "weights"} & {*compiled, *rungs(on(RECIPES["int8-qnn"], "onnx"))}
+
+
+def test_tflite_on_a_cpu_leaves_arithmetic_in_float_and_at_last_all_of_it():
+    """As ONNX does, and with what LiteRT has kernels for: 16 bits, and activations quantized on the fly."""
+    floats = ("dynamic", "dynamic-island", "weights", "weights-island", "weights-islands")
+    islands = ("percentile", "mse", "16-bit", "island", "islands")
+    assert rungs(on(RECIPES["int8"], "tflite", x86=True)) == ("asked", "core", *islands, *floats)
+    core = changed(on(RECIPES["int8-uint8-io"], "tflite"), "core", heard()).tflite
+    assert (core.operators, core.inputs_outputs, core.activations) == ("core", "float32", "int8")
+    costly = heard(alone=costs(0.01, 1e-9, 1e-9))
+    dynamic = changed(on(RECIPES["int8"], "tflite"), "dynamic-island", costly)
+    assert (dynamic.tflite, dynamic.float_layers) == (TfliteDynamic(), ("conv_0",))
+    assert changed(on(RECIPES["int8"], "tflite"), "weights", heard()).tflite == TfliteWeights()
+    assert changed(on(RECIPES["int8"], "tflite"), "dynamic-island", heard(alone=costs(1e-9))) is None
 
 
 @given(st.integers(1, 12))

@@ -1,0 +1,93 @@
+"""What each layer of a TFLite file costs when it alone is quantized; as `alone` finds it out for ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesdk.contract import Contract
+from edgesdk.runtime.backend import known_dtype
+from edgesdk_converters.data import feeds, open_data
+from edgesdk_converters.evaluate.alone import SAMPLES, Alone
+from edgesdk_converters.evaluate.differences import Differences
+from edgesdk_converters.isolation import Call
+from edgesdk_converters.passes.quantize_tflite import quantized, ranges_of
+from edgesdk_converters.passes.tflite_core import CORE, Layer, read_layers
+from edgesdk_converters.recipes import Recipe, names_layer
+
+Array = NDArray[Any]
+
+
+def rank(call: Call) -> dict[str, Any]:
+    """Child action: quantize the layers of ``source`` one by one; answer ``{"layers": [Alone], "samples": n}``."""
+    recipe = msgspec.convert(call.params["recipe"], Recipe)
+    content = call.inputs["source"].read_bytes()
+    ranges = ranges_of(recipe, call.inputs["values"]) if recipe.calibrates("tflite") else {}
+    layers = read_layers(content)
+    groups = shared(layers, recipe)
+    rows = list(_rows(call, content))
+    expected = _answers(content, rows)
+    found = []
+    for done, names in enumerate(groups):
+        call.progress(done, len(groups))
+        others = tuple(name for each in groups for name in each if each != names)
+        only = msgspec.structs.replace(recipe, float_layers=(*recipe.float_layers, *others))
+        answers = _answers(quantized(content, only, ranges, layers), rows)
+        found.append(Alone(names=names, noise=_noise(expected, answers)))
+    return {"layers": msgspec.to_builtins(found), "samples": len(rows)}
+
+
+def shared(layers: Sequence[Layer], recipe: Recipe) -> list[tuple[str, ...]]:
+    """Return what the layers of the core write by the weight that they share, but for those that stay in float."""
+    found: dict[int | str, list[str]] = {}
+    for layer in layers:
+        if layer.op in CORE and not names_layer(recipe.float_layers, *layer.outputs):
+            [name, *_] = layer.outputs
+            found.setdefault(layer.weight or name, []).append(name)
+    return [tuple(names) for names in found.values()]
+
+
+def _rows(call: Call, content: bytes) -> Iterator[list[Array]]:
+    contract = msgspec.convert(call.params["contract"], Contract)
+    data = open_data(call.inputs["samples"], contract, labelled=False)
+    wanted = set(np.unique(np.linspace(0, data.count - 1, SAMPLES).astype(np.int64)).tolist())
+    dtypes = {str(each["name"]): np.dtype(each["dtype"]).name for each in _opened(content).get_input_details()}
+    rows = feeds(data, {name: known_dtype(dtype, name) for name, dtype in dtypes.items()})
+    return (list(row.values()) for place, row in enumerate(rows) if place in wanted)
+
+
+def _answers(content: bytes, rows: Sequence[list[Array]]) -> list[list[Array]]:
+    """Return the outputs of each row, in the file's order, which quantizing keeps."""
+    interpreter = _opened(content)
+    found = []
+    for row in rows:
+        for each, values in zip(interpreter.get_input_details(), row, strict=True):
+            interpreter.set_tensor(each["index"], values)
+        interpreter.invoke()
+        found.append([interpreter.get_tensor(each["index"]) for each in interpreter.get_output_details()])
+    return found
+
+
+def _opened(content: bytes) -> Any:
+    from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 - only in the child
+
+    interpreter = Interpreter(model_content=content, num_threads=1)
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def _noise(expected: Sequence[list[Array]], found: Sequence[list[Array]]) -> float:
+    """Return the power of the noise at the output that suffers most, as a part of that of its signal."""
+    worst = 0.0
+    for place in range(len(expected[0])):
+        sums = Differences()
+        for before, after in zip(expected, found, strict=True):
+            if before[place].dtype.kind == "f":
+                sums.add(before[place], after[place])
+        figures = sums.figures()
+        worst = max(worst, figures.noise if figures is not None else 0.0)
+    return worst
