@@ -28,12 +28,16 @@ from edgesdk_converters.repair import climb, pareto
 from edgesdk_converters.report import PAGE_NAME, REPORT_NAME, make_report, render
 from edgesdk_converters.request import Prepared, Request, prepare
 from edgesdk_converters.rungs import Point
-from edgesdk_converters.source_gate import check_source
-from edgesdk_converters.steps import Observer, Runner, Silent
+from edgesdk_converters.source_gate import check_sources, source_first
+from edgesdk_converters.steps import Observer, Once, Runner, Silent
 
 
 class PlanObserver(Observer, Protocol):
     """Is also shown the plan before anything runs."""
+
+    def note(self, text: str) -> None:
+        """Say what a person should know before that, for example of guesses in the contract."""
+        ...
 
     def plan(self, plan: Plan, cached: set[str], expected: Mapping[str, float]) -> None:
         """Show what will be done, what of it is at hand already, and about how many seconds other steps take."""
@@ -42,6 +46,9 @@ class PlanObserver(Observer, Protocol):
 
 class SilentPlan(Silent):
     """Says nothing."""
+
+    def note(self, text: str) -> None:
+        """Take note of nothing."""
 
     def plan(self, plan: Plan, cached: set[str], expected: Mapping[str, float]) -> None:
         """Take note of nothing."""
@@ -74,10 +81,12 @@ def run(request: Request, observer: PlanObserver | None = None) -> Conversion:
     """
     started = time.monotonic()
     observer = observer or SilentPlan()
-    prepared = prepare(request)
+    prepared = source_first(prepare(request))
     built_at = _built_at(request.built_at)
     runner = Runner(StepCache(request.cache_dir or default_cache_dir()), timeout_s=request.step_timeout_s)
     cached = runner.cached(prepared.plan.steps)
+    for text in prepared.notes:
+        observer.note(text)
     observer.plan(prepared.plan, cached, runner.expected(prepared.plan.steps))
     points: dict[str, list[Point]] = {}
     try:
@@ -112,13 +121,14 @@ def _judged(
     prepared: Prepared, runner: Runner, observer: Observer, points: dict[str, list[Point]]
 ) -> tuple[Prepared, list[Judged], Mapping[str, Entry]]:
     """Run all steps, and give the variants that nothing refuses; with repair, the plan of those that it chose."""
+    observer = Once(observer)
+    check_sources(prepared, runner, observer)
     if prepared.request.repair:
         climbed = climb(prepared, runner, observer, points)
         prepared, judged, entries = climbed.prepared, climbed.judged, climbed.entries
     else:
-        entries = runner.run(prepared.plan.steps, observer)
-        for each in {variant.source_measure: variant for variant in prepared.plan.variants}.values():
-            check_source(prepared, each, runner, entries, observer)
+        done = runner.done()
+        entries = runner.run([step for step in prepared.plan.steps if step.name not in done], observer)
         judged = [judge(prepared, each, runner.path(each.artifact), entries) for each in prepared.plan.variants]
     for found in judged:
         check_placement(found, prepared.request)

@@ -53,6 +53,10 @@ class TerminalProgress:
     def __exit__(self, *_error: object) -> None:
         self._bars.stop()
 
+    def note(self, text: str) -> None:
+        """Say what a person should know before anything runs."""
+        self._console.print(f"note: {text}", style="yellow", highlight=False, markup=False)
+
     def plan(self, plan: Plan, cached: set[str], expected: Mapping[str, float]) -> None:
         """Show what will be done, what of it is at hand already, and about how long the rest takes."""
         self._cached, self._expected = cached, expected

@@ -17,6 +17,7 @@ from edgesdk.targets.profiles import Profile, load_profile, profile_names
 from edgesdk_converters import MAX_DROP
 from edgesdk_converters.cache import default_cache_dir
 from edgesdk_converters.data import DataSet, check_overlap, check_values, file_sha256, open_data
+from edgesdk_converters.drafting.marks import unchecked
 from edgesdk_converters.evaluate.catalogue import AGREEMENT, check_metric, default_metric, truth_kind
 from edgesdk_converters.inputs import as_npz
 from edgesdk_converters.joining import joined_plan
@@ -103,6 +104,7 @@ class Prepared:
         data_sha256: Hashes of their files.
         wanted: What the plan was made for.
         plan: What will be done.
+        notes: What a person should know before it is done, as sentences.
     """
 
     request: Request
@@ -111,6 +113,7 @@ class Prepared:
     data_sha256: dict[str, str]
     wanted: Wanted
     plan: Plan
+    notes: tuple[str, ...] = ()
 
 
 def prepare(request: Request) -> Prepared:
@@ -146,7 +149,16 @@ def prepare(request: Request) -> Prepared:
     if any(step.tools == TENSORFLOW_TOOLS for step in plan.steps):
         check_tensorflow()
     hashes = {name: file_sha256(opened.path) for name, opened in data.items()}
-    return Prepared(request=request, contract=contract, data=data, data_sha256=hashes, wanted=wanted, plan=plan)
+    marked = unchecked(request.contract.read_text())
+    return Prepared(
+        request=request,
+        contract=contract,
+        data=data,
+        data_sha256=hashes,
+        wanted=wanted,
+        plan=plan,
+        notes=(f"{request.contract.name}: {marked}; what was guessed there may be wrong",) if marked else (),
+    )
 
 
 def read_contract(path: Path) -> Contract:

@@ -1,27 +1,59 @@
-"""The first gate: a float model that only guesses is refused before anything is compared with it."""
+"""The first gate: a float model that only guesses is refused before anything is made of it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from edgesdk.errors import ReleaseError
 from edgesdk_converters.cache import Entry
+from edgesdk_converters.calibration.step import STEP
 from edgesdk_converters.data import class_names
 from edgesdk_converters.evaluate.checks import EVALUATION, OUTPUTS
 from edgesdk_converters.evaluate.metrics import decide
 from edgesdk_converters.evaluate.source import Suspicion, suspect
 from edgesdk_converters.evaluate.step import read_npz
-from edgesdk_converters.plan import VariantPlan
+from edgesdk_converters.plan import Plan, VariantPlan
 from edgesdk_converters.request import Prepared
-from edgesdk_converters.steps import Observer, Runner, Step
+from edgesdk_converters.steps import Observer, Ref, Runner, Step
 
 BY_CLASS = frozenset({"accuracy", "exact-match", *(f"{each}{kind}" for each in ("precision", "recall", "f1")
                       for kind in ("", "-weighted"))})  # fmt: skip
+_NUMBER = re.compile(r" \(\d+\)$")
 SURE = 5.0
 """Standard deviations above guessing from which on another preparation is named; and those by
 which it must beat the contract's own, a quarter of 200 rows, to refuse what does not guess."""
+
+
+def source_first(prepared: Prepared) -> Prepared:
+    """Return the same plan, in the order in which `check_sources` wants it, with the steps that it adds.
+
+    What runs the float sources comes first, behind the doctor's examination, and nothing is quantized before it.
+    """
+    if not _asks(prepared):
+        return prepared
+    plan = prepared.plan
+    early = _early(plan)
+    tried = {step.name: step for step in (_trial(prepared, each) for each in _sources(plan))}
+    late = [step for step in plan.steps if step not in early]
+    return replace(prepared, plan=replace(plan, steps=(*early, *tried.values(), *late)))
+
+
+def check_sources(prepared: Prepared, runner: Runner, observer: Observer) -> None:
+    """Run the float sources and refuse those that are wrong, before anything is made of them.
+
+    Raises:
+        ReleaseError: ``source-wrong``.
+        EdgeError: Of a step that fails.
+    """
+    if not _asks(prepared):
+        return
+    entries = runner.run(_early(prepared.plan), observer)
+    for variant in _sources(prepared.plan):
+        check_source(prepared, variant, runner, entries, observer)
 
 
 def check_source(
@@ -34,15 +66,13 @@ def check_source(
     Raises:
         ReleaseError: ``source-wrong``, with the preparation of inputs that would make it right where one does.
     """
-    if not prepared.request.gate or EVALUATION not in prepared.data:
+    if not _asks(prepared):
         return
     found = _suspicion(prepared, entries[variant.source_measure])
     if found is not None and found.moved:
         hint = "Put the contract's labels in the order of the model's outputs, or correct `y`."
         raise ReleaseError("source-wrong", f"{prepared.request.evaluation}: {found.reason}", hint=hint)
-    if not _classifies(prepared):
-        return
-    tried = _tried(prepared, variant, runner, observer)
+    tried = _tried(_trial(prepared, variant), runner, observer)
     if found is not None:
         raise ReleaseError("source-wrong", f"{prepared.request.evaluation}: {found.reason}", hint=_hint(tried))
     if tried and tried["right"] - tried["now"] > SURE * math.sqrt(tried["rows"] / 2):
@@ -50,15 +80,32 @@ def check_source(
         raise ReleaseError("source-wrong", f"{prepared.request.evaluation}: {reason}", hint=_hint(tried))
 
 
-def _classifies(prepared: Prepared) -> bool:
+def _sources(plan: Plan) -> Collection[VariantPlan]:
+    """Return one variant of each float source."""
+    return {variant.source_measure: variant for variant in plan.variants}.values()
+
+
+def _early(plan: Plan) -> list[Step]:
+    """Return what runs the float sources and examines the calibration data, with all that these need."""
+    named = {step.name: step for step in plan.steps}
+    ahead = [name for name in (STEP, *(each.source_measure for each in _sources(plan))) if name in named]
+    wanted: set[str] = set()
+    while ahead:
+        step = named[ahead.pop()]
+        wanted.add(step.name)
+        ahead += [each.step for each in step.inputs.values() if isinstance(each, Ref) and each.step not in wanted]
+    return [step for step in plan.steps if step.name in wanted]
+
+
+def _asks(prepared: Prepared) -> bool:
+    """Say whether there are labels to ask; another metric may see what the answered class does not."""
+    if not prepared.request.gate or EVALUATION not in prepared.data:
+        return False
     return prepared.data[EVALUATION].labels is not None and prepared.wanted.metric in BY_CLASS
 
 
 def _suspicion(prepared: Prepared, entry: Entry) -> Suspicion | None:
-    data = prepared.data[EVALUATION]
-    if not _classifies(prepared):
-        return None  # another metric may see what the answered class does not
-    labels, names = data.labels, class_names(prepared.contract)
+    labels, names = prepared.data[EVALUATION].labels, class_names(prepared.contract)
     scores = read_npz(entry.folder / OUTPUTS)[prepared.contract.outputs[0].name]
     scores = scores.reshape(len(scores), -1)
     if labels is None or scores.shape[1] not in {1, len(names)}:
@@ -66,17 +113,22 @@ def _suspicion(prepared: Prepared, entry: Entry) -> Suspicion | None:
     return suspect(decide(scores), labels, names)
 
 
-def _tried(prepared: Prepared, variant: VariantPlan, runner: Runner, observer: Observer) -> dict[str, Any]:
-    """Try other preparations of the inputs; what fails is no hint."""
+def _trial(prepared: Prepared, variant: VariantPlan) -> Step:
+    """Return the step that tries other preparations of the inputs of a variant's float source; a failure is no hint."""
     measure = next(step for step in prepared.plan.steps if step.name == variant.source_measure)
-    step = Step(
-        name=f"try other normalisations of {variant.format}",
+    number = _NUMBER.search(measure.name)  # where several plans became one
+    return Step(
+        name=f"try other normalisations of {variant.format}{number.group() if number else ''}",
         action="edgesdk_converters.evaluate.tried:retry",
         inputs={"artifact": measure.inputs["artifact"], EVALUATION: prepared.data[EVALUATION].path},
         params={key: measure.params[key] for key in ("contract", "runtime", "package")},
         tools=measure.tools,
         optional=True,
     )
+
+
+def _tried(step: Step, runner: Runner, observer: Observer) -> dict[str, Any]:
+    """Return the best of other preparations, if it is surely better than guessing."""
     found: dict[str, Any] = runner.run([step], observer)[step.name].result
     better = "right" in found and found["right"] > found["expected"] + SURE * max(found["deviation"], 1.0)
     return found if better else {}

@@ -25,6 +25,7 @@ _CODE = (
     "edgesdk_converters.backends",
     "edgesdk_converters.backends.tools",
     "edgesdk_converters.calibration",
+    "edgesdk_converters.drafting",
     "edgesdk_converters.evaluate",
     "edgesdk_converters.lint",
     "edgesdk_converters.lint.rules",
@@ -88,6 +89,26 @@ class Silent:
 
     def end(self, step: Step, *, cached: bool, seconds: float) -> None:
         """Take note of nothing."""
+
+
+class Once:
+    """Tells another observer of each step once, by its name: later plans find what earlier ones made."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._told: set[str] = set()
+        self._now = False
+
+    def begin(self, step: Step) -> Progress:
+        """Pass on the first beginning of a step."""
+        self._now = step.name not in self._told
+        self._told.add(step.name)
+        return self._observer.begin(step) if self._now else lambda _done, _total: None
+
+    def end(self, step: Step, *, cached: bool, seconds: float) -> None:
+        """Pass on the end that belongs to it."""
+        if self._now:
+            self._observer.end(step, cached=cached, seconds=seconds)
 
 
 class Runner:

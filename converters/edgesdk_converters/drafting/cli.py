@@ -30,11 +30,16 @@ def draft(
     """Write a first contract from what a model's file and data tell; what is guessed is marked CHECK."""
     from edgesdk_converters.drafting.api import draft_contract  # noqa: PLC0415 - heavy
 
-    text = draft_contract(model, data=data, task=task, out=out, force=force)
+    told = None if as_json else _told
+    text, notes = draft_contract(model, data=data, task=task, out=out, force=force, told=told)
     marks = text.count("# CHECK")
     if as_json:
-        typer.echo(json.dumps({"contract": text, "path": None if out is None else str(out), "to_check": marks}))
-    elif out is None:
+        path = None if out is None else str(out)
+        typer.echo(json.dumps({"contract": text, "path": path, "to_check": marks, "notes": notes}))
+        return
+    for note in notes:
+        _told(f"note: {note}")
+    if out is None:
         typer.echo(text, nl=False)
     else:
         typer.echo(f"{out}: {marks} lines to check, then `edge contract check {out} {model}`")
@@ -49,7 +54,7 @@ def check(
     """Say which tensor of a contract is which of a model (exit 2 if they do not fit)."""
     from edgesdk_converters.drafting.api import check_contract  # noqa: PLC0415 - heavy
 
-    found = check_contract(contract, model)
+    found = check_contract(contract, model, None if as_json else _told)
     if as_json:
         typer.echo(json.dumps({"fits": True, **found}))
         return
@@ -59,3 +64,8 @@ def check(
         typer.echo(f"{each['kind']:6}  {each['contract']}  {sizes} {each['dtype']}{same}")
     for note in found["notes"]:
         typer.echo(f"note: {note}")
+
+
+def _told(line: str) -> None:
+    """Say something beside the answer, which may go into a file."""
+    typer.echo(line, err=True)

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import msgspec
 
 from edgesdk.contract import DType, Name, Task
+from edgesdk_converters.drafting.marks import MARK
 from edgesdk_converters.drafting.ports import Port, Ports
 
-MARK = "CHECK"
 COLOURS = {1: "GRAY", 3: "RGB"}
 MANY = 50
 """Classes above which nobody wants made-up names; without names they are called by their numbers."""

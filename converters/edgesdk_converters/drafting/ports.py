@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,11 +12,18 @@ from typing import Any
 import msgspec
 
 from edgesdk.errors import ConfigError
-from edgesdk_converters.isolation import Call, Task, run_child
+from edgesdk_converters.cache import StepCache, default_cache_dir
+from edgesdk_converters.drafting import keras_config
+from edgesdk_converters.isolation import Call
+from edgesdk_converters.routes import TENSORFLOW_TOOLS
 from edgesdk_converters.sources import SourceFormat, open_source
 from edgesdk_converters.sources.keras import check_tensorflow
+from edgesdk_converters.steps import Runner, Silent, Step
 
 TIMEOUT_S = 120.0
+WAIT = "reading {}: TensorFlow takes some seconds to load; the answer is kept"
+Told = Callable[[str], None]
+"""Is told what takes long, before it does."""
 _PROGRAM = re.compile(r"(^|/)(models/[^/]+|serialized_exported_program)\.json$")
 _TORCH = {1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32", 12: "bool"}
 """``torch._export.serde.schema.ScalarType``."""
@@ -44,22 +50,27 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
         format: The model's.
         inputs: In its own order.
         outputs: In its own order.
+        quantized: Whether its numbers are integers already, so that `edge convert` refuses it.
     """
 
     format: SourceFormat
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    quantized: bool = False
 
 
-def read_ports(path: Path) -> Ports:
-    """Read what a model takes and gives; TensorFlow, where it is needed, runs in a child.
+def read_ports(path: Path, told: Told | None = None) -> Ports:
+    """Read what a model takes and gives; TensorFlow, where the file alone does not tell, runs in a child, once.
 
     Raises:
         ConfigError: ``file-missing``, ``model-format``, or ``dependency-missing`` without TensorFlow.
         ReleaseError: ``conversion-failed`` or ``conversion-timeout`` of that child.
     """
     kind = open_source(path).format
-    found = _READERS[kind](path)
+    found = keras_config.described(path) if kind == "keras" else None
+    if found is None:
+        reader = _READERS.get(kind)
+        found = reader(path) if reader is not None else _in_child(path, kind, told)
     return msgspec.convert({"format": kind, **found}, Ports)
 
 
@@ -81,7 +92,16 @@ def _tflite(path: Path) -> dict[str, Any]:
         name = called.get(index, tensor.name).decode()
         return {"name": name, "shape": _sizes(sizes), "dtype": types[tensor.type]}
 
-    return {"inputs": [port(each) for each in graph.inputs], "outputs": [port(each) for each in graph.outputs]}
+    integers = {schema.TensorType.INT8, schema.TensorType.UINT8, schema.TensorType.INT16}
+    return {
+        "inputs": [port(each) for each in graph.inputs],
+        "outputs": [port(each) for each in graph.outputs],
+        "quantized": any(each.type in integers and _scaled(each) for each in graph.tensors),
+    }
+
+
+def _scaled(tensor: Any) -> bool:
+    return tensor.quantization is not None and tensor.quantization.scale is not None
 
 
 def _entries(signature: Any) -> list[Any]:
@@ -139,12 +159,19 @@ def _torch_port(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": name, "shape": _sizes(sizes), "dtype": _TORCH.get(found["dtype"], "unknown")}
 
 
-def _in_child(path: Path, kind: str) -> dict[str, Any]:
+def _in_child(path: Path, kind: str, told: Told | None) -> dict[str, Any]:
     check_tensorflow()
-    with tempfile.TemporaryDirectory() as folder:
-        task = Task(action=f"{__name__}:describe_{kind}", inputs={"source": path.absolute()})
-        made: dict[str, Any] = run_child(task, Path(folder), log=Path(folder) / "log", timeout_s=TIMEOUT_S)
-    return made
+    step = Step(
+        name=f"read {kind}",
+        action=f"{__name__}:describe_{kind}",
+        inputs={"source": path.absolute()},
+        tools=TENSORFLOW_TOOLS,
+    )
+    runner = Runner(StepCache(default_cache_dir()), timeout_s=TIMEOUT_S)
+    if told is not None and not runner.cached([step]):
+        told(WAIT.format(path.name))
+    found: dict[str, Any] = runner.run([step], Silent())[step.name].result
+    return found
 
 
 def describe_keras(call: Call) -> dict[str, Any]:
@@ -185,6 +212,5 @@ _READERS: dict[SourceFormat, Callable[[Path], dict[str, Any]]] = {
     "tflite": _tflite,
     "onnx": _onnx,
     "pt2": _pt2,
-    "keras": lambda path: _in_child(path, "keras"),
-    "savedmodel": lambda path: _in_child(path, "savedmodel"),
 }
+"""Of the formats that need no framework."""

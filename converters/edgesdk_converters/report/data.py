@@ -94,6 +94,7 @@ def _about(prepared: Prepared, entries: Mapping[str, Entry], cached: set[str], b
             for name, data in prepared.data.items()
         },
         "left_out": list(prepared.plan.left_out),
+        "notes": list(prepared.notes),
         "weak_truth": "truth" not in prepared.data or prepared.data["truth"].count < ENOUGH_TRUTH,
         "steps": [
             {"name": step.name, "cached": step.name in cached, "seconds": entries[step.name].seconds}

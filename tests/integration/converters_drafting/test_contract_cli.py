@@ -16,6 +16,9 @@ from edgesdk_converters.drafting.ports import read_ports
 from edgesdk.contract import load_contract_toml
 from edgesdk.errors import ConfigError
 
+sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
+from lint_graphs.build import Builder
+
 WEARABLE = Path("examples/wearable")
 
 
@@ -23,6 +26,17 @@ WEARABLE = Path("examples/wearable")
 def wearable(repository_root: Path) -> Path:
     """The folder of the example."""
     return repository_root / WEARABLE
+
+
+@pytest.fixture
+def quantized(tmp_path: Path) -> Path:
+    """An int8 file: one activation."""
+    build = Builder()
+    names = [build.input([1, 8]), build.tensor([1, 8])]
+    build.op("RELU", names[:1], names[1:])
+    path = tmp_path / "int8.tflite"
+    path.write_bytes(build.bytes(names[1:]))
+    return path
 
 
 def edge(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -34,21 +48,45 @@ def edge(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("suffix", ["tflite", "onnx"])
 def test_the_example_is_drafted_from_its_exports(wearable: Path, suffix: str) -> None:
     """Names and sizes are those that a person wrote into the example's contract."""
-    contract = load_contract_toml(draft_contract(wearable / "models" / f"v1.{suffix}"))
+    contract = load_contract_toml(draft_contract(wearable / "models" / f"v1.{suffix}").text)
     assert [(spec.name, spec.shape, spec.layout) for spec in contract.inputs] == [("window", (1, 128, 6), "NTC")]
     assert contract.outputs[0].shape == (1, 7)
     assert contract.task == "classification"
 
 
-def test_a_keras_model_is_drafted_by_a_child(wearable: Path) -> None:
-    """TensorFlow says the author's names; this process never imports it."""
-    code = (
-        "import sys; from pathlib import Path; from edgesdk_converters.drafting.ports import read_ports;"
-        f"ports = read_ports(Path({str(wearable / 'models' / 'v1.keras')!r}));"
-        "print(ports.inputs[0].name, ports.outputs[0].name, 'tensorflow' in sys.modules)"
-    )
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert shown.split() == ["window", "probabilities", "False"]
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where answers are kept, empty."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_a_plain_keras_model_needs_no_tensorflow(wearable: Path, cache: Path) -> None:
+    """Inputs and outputs stand in the file: nothing is run, kept or told."""
+    told: list[str] = []
+    ports = read_ports(wearable / "models" / "v1.keras", told.append)
+    assert [(port.name, port.shape) for port in ports.inputs] == [("window", (None, 128, 6))]
+    assert [(port.name, port.shape) for port in ports.outputs] == [("probabilities", (None, 7))]
+    assert not cache.exists()
+    assert told == []
+
+
+def test_keras_is_asked_once_where_the_file_does_not_tell(wearable: Path, cache: Path, tmp_path: Path) -> None:
+    """A class of somebody's own is not guessed at: a child answers, which is told beforehand, and not again."""
+    model, plain, told = tmp_path / "own.keras", wearable / "models" / "v1.keras", list[str]()
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(model, "w") as made:
+        for name in source.namelist():
+            content = source.read(name)
+            if name == "config.json":
+                content = json.dumps({**json.loads(content), "registered_name": "mine>Own"}).encode()
+            made.writestr(name, content)
+    first = read_ports(model, told.append)
+    assert first == read_ports(plain)
+    assert told == ["reading own.keras: TensorFlow takes some seconds to load; the answer is kept"]
+    assert read_ports(model, told.append) == first
+    assert len(told) == 1
+    assert cache.is_dir()
+    assert "tensorflow" not in sys.modules
 
 
 def test_a_pytorch_program_is_read_without_pytorch(tmp_path: Path) -> None:
@@ -88,7 +126,7 @@ def test_data_gives_range_and_labels(wearable: Path, tmp_path: Path) -> None:
     values[69, 0, 0] = -4.25
     labels = np.array(list("abcdefg"))
     np.savez(tmp_path / "data.npz", window=values, y=np.arange(70) % 7, labels=labels)
-    contract = load_contract_toml(draft_contract(wearable / "models" / "v1.tflite", data=tmp_path / "data.npz"))
+    contract = load_contract_toml(draft_contract(wearable / "models" / "v1.tflite", data=tmp_path / "data.npz").text)
     assert contract.inputs[0].range == (-5.0, 10.2)  # a twentieth wider, rounded
     assert contract.labels == tuple("abcdefg")
 
@@ -102,7 +140,7 @@ def test_labels_by_name_are_drafted(wearable: Path, tmp_path: Path, kind: str) -
     rows = [",".join([name, *map(str, row.reshape(-1))]) for name, row in zip(names, values, strict=True)]
     columns = ",".join(["label", *(f"c{place}" for place in range(128 * 6))])
     (tmp_path / "data.csv").write_text("\n".join([columns, *rows]) + "\n")
-    text = draft_contract(wearable / "models" / "v1.tflite", data=tmp_path / f"data.{kind}")
+    text = draft_contract(wearable / "models" / "v1.tflite", data=tmp_path / f"data.{kind}").text
     contract = load_contract_toml(text)
     assert contract.labels == tuple("abcdefg")
     assert contract.inputs[0].range == (0, 1)
@@ -131,6 +169,8 @@ def test_the_commands_as_a_user_runs_them(wearable: Path, tmp_path: Path) -> Non
     out.write_text(out.read_text().replace("[1, 128, 6]", "[1, 128, 7]"))
     wrong = edge("contract", "check", out, model)
     assert (wrong.returncode, "[contract-mismatch]" in wrong.stderr) == (2, True)
+    assert "version (line" not in checked.stdout
+    assert "labels (line 4)" in checked.stdout
     unknown = edge("contract", "draft", model, "--task", "poetry")
     assert (unknown.returncode, "got 'poetry'" in unknown.stderr) == (2, True)
 
@@ -140,3 +180,14 @@ def test_a_checked_contract_is_what_converting_reads(wearable: Path) -> None:
     for suffix in ("tflite", "onnx"):
         found = check_contract(wearable / "contract.toml", wearable / "models" / f"v1.{suffix}")
         assert [each["contract"] for each in found["tensors"]] == ["window", "probabilities"]
+
+
+def test_a_quantized_model_is_drafted_with_a_warning(quantized: Path) -> None:
+    """`edge convert` refuses it later: said beside the draft, never in it, and by the check."""
+    drafted = edge("contract", "draft", quantized)
+    assert drafted.stderr.startswith("note: int8.tflite is quantized already; `edge convert` takes the float model")
+    load_contract_toml(drafted.stdout)
+    assert "quantized already" in json.loads(edge("contract", "draft", quantized, "--json").stdout)["notes"][0]
+    (quantized.parent / "contract.toml").write_text(drafted.stdout)
+    notes = check_contract(quantized.parent / "contract.toml", quantized)["notes"]
+    assert any("quantized already" in note for note in notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,10 @@ import numpy as np
 import onnx
 import pytest
 from edgesdk_converters import convert
+from edgesdk_converters.isolation import Progress
+from edgesdk_converters.pipeline import SilentPlan
+from edgesdk_converters.plan import Plan
+from edgesdk_converters.steps import Step
 from numpy.typing import NDArray
 
 from edgesdk.errors import ReleaseError
@@ -62,7 +67,7 @@ def pictures(rows: int = 400, channels: int = 1) -> tuple[NDArray[Any], NDArray[
 
 
 def converted(folder: Path, source: Path, contract: str, x: NDArray[Any], y: NDArray[Any], **words: Any) -> Any:
-    """Convert to float ONNX, judged on these rows."""
+    """Convert to float ONNX unless told otherwise, judged on these rows."""
     (folder / "contract.toml").write_text(contract)
     np.savez(folder / "evaluation.npz", x=x, y=y)
     asked: dict[str, Any] = {
@@ -112,15 +117,51 @@ def test_exchanged_colours_are_named(tmp_path: Path) -> None:
     assert "colours exchanged" in str(caught.value.hint)
 
 
-def test_labels_in_another_order_are_named(tmp_path: Path) -> None:
-    """All answers are right under the other name; the repair ladder is not climbed for that."""
+class Told(SilentPlan):
+    """Notes what was planned and what began."""
+
+    def __init__(self) -> None:
+        self.planned: list[str] = []
+        self.begun: list[str] = []
+
+    def plan(self, plan: Plan, cached: set[str], expected: Mapping[str, float]) -> None:
+        self.planned = [step.name for step in plan.steps]
+
+    def begin(self, step: Step) -> Progress:
+        self.begun.append(step.name)
+        return lambda _done, _total: None
+
+
+@pytest.mark.parametrize("repair", [False, True])
+def test_labels_in_another_order_are_named_before_anything_is_quantized(tmp_path: Path, *, repair: bool) -> None:
+    """All answers are right under the other name: only the source has run, as planned, and no ladder is climbed."""
     x, y = pictures()
     source = model(tmp_path / "m.onnx", np.ones((4, 4, 1)), (1, 4, 4, 1))
     norm = RIGHT.format(mean="127.5", std="127.5")
     contract = CONTRACT.format(channels=1, colour='colour = "GRAY"', normalisation=norm)
+    np.savez(tmp_path / "calibration.npz", x=pictures(500)[0][400:])
+    told, int8 = Told(), {"recipes": ["int8"], "calibration": tmp_path / "calibration.npz"}
+    unexamined = {"doctor": False, "reason": "a test"}
     with pytest.raises(ReleaseError, match="'bright' for 'dark', 'dark' for 'bright'") as caught:
-        converted(tmp_path, source, contract, x, 1 - y, repair=True)
+        converted(tmp_path, source, contract, x, 1 - y, repair=repair, observer=told, **int8, **unexamined)
     assert caught.value.code == "source-wrong"
+    assert told.begun == ["pin onnx", "run onnx float in onnxruntime"]
+    assert told.planned[: len(told.begun) + 1] == [*told.begun, "try other normalisations of onnx"]
+    assert any("quantize" in name for name in told.planned)
+    assert "source-wrong" in (tmp_path / "release.refused" / "report.html").read_text()
+
+
+def test_a_source_that_is_right_is_run_first_and_each_step_told_once(tmp_path: Path) -> None:
+    """The steps come in the order of the plan, all of them, and the report has them."""
+    x, y = pictures()
+    source = model(tmp_path / "m.onnx", np.ones((4, 4, 1)), (1, 4, 4, 1))
+    norm = RIGHT.format(mean="127.5", std="127.5")
+    contract = CONTRACT.format(channels=1, colour='colour = "GRAY"', normalisation=norm)
+    told = Told()
+    made = converted(tmp_path, source, contract, x, y, observer=told)
+    assert told.begun == told.planned
+    assert [step["name"] for step in made.report["steps"]] == told.planned
+    assert "try other normalisations of onnx" in told.planned
 
 
 def test_without_the_gate_it_is_the_users_word(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import textwrap
@@ -10,6 +11,7 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
+from edgesdk_converters.drafting import keras_config
 from edgesdk_converters.isolation import Task, run_child
 from edgesdk_converters.recipes import RECIPES
 from edgesdk_converters.sources import savedmodel
@@ -26,10 +28,14 @@ CONTRACT = Contract(
     outputs=(TensorSpec(name="scores", shape=("n", 5)), TensorSpec(name="level", shape=("n", 1))),
 )
 BUILD = """
+import json
+import pathlib
 import sys
 import keras
 import numpy as np
 import tensorflow as tf
+from edgesdk_converters.drafting import ports
+from edgesdk_converters.isolation import Call
 keras.utils.set_random_seed(0)
 image, extra = keras.Input((8, 8, 3), name="image"), keras.Input((4,), name="extra")
 x = keras.layers.Conv2D(6, 3, activation="relu")(image)
@@ -60,6 +66,19 @@ outputs = [keras.layers.Dense(3, name="wide")(hidden), keras.layers.Dense(2, nam
 adapted = keras.Model(x, outputs)
 adapted.save(sys.argv[1] + "/adapted.keras")
 adapted.export(sys.argv[1] + "/adapted", verbose=False)
+
+plain = keras.Sequential([keras.Input((6, 2)), keras.layers.Dense(4), keras.layers.Dense(3), keras.layers.Softmax()])
+plain.save(sys.argv[1] + "/plain.keras")
+x = keras.Input((6,), name="x", dtype="int32")
+pooled = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(9, 4)(x))
+keras.Model(x, pooled).save(sys.argv[1] + "/pooled.keras")
+half = keras.layers.Dense(2, dtype="mixed_float16")
+keras.Model(x, half(keras.layers.Rescaling(1.0)(x))).save(sys.argv[1] + "/half.keras")
+told = {}
+for name in ("model", "adapted", "plain", "pooled", "half"):
+    source = pathlib.Path(sys.argv[1], name + ".keras")
+    told[name] = ports.describe_keras(Call(inputs={"source": source}, params={}, out=source, progress=print))
+pathlib.Path(sys.argv[1], "told.json").write_text(json.dumps(told))
 
 class Several(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None, 4])])
@@ -100,6 +119,16 @@ def test_every_way_of_saving_gives_the_same_model_in_both_formats(models, act):
         made.append(out / "model.onnx")
     for other in made[1:]:
         check_agreement(made[0], other, CONTRACT, what=str(other))
+
+
+def test_what_a_keras_file_tells_without_keras_is_what_keras_says(models):
+    """Inputs and outputs of plain models stand in the file; of a last layer without a plain rule nothing is claimed."""
+    told = json.loads((models / "told.json").read_text())
+    for name in ("model", "adapted", "plain"):
+        assert keras_config.described(models / f"{name}.keras") == told[name]
+    for name in ("pooled", "half"):
+        assert told[name]["outputs"]
+        assert keras_config.described(models / f"{name}.keras") is None
 
 
 @pytest.mark.parametrize(("action", "name"), [("keras", "adapted.keras"), ("savedmodel", "adapted")])

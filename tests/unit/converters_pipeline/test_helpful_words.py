@@ -173,6 +173,18 @@ def test_the_plan_is_told_once_and_shortly(tmp_path):
     assert [name.strip() for name in told[2].split(",")] == [step.name for step in plan.steps[1:]]
 
 
+def test_a_drafted_contract_that_nobody_checked_is_told(tmp_path):
+    """Lines that are still marked are counted and named, before the work; of a checked contract nothing is said."""
+    drafted = (WEARABLE / "contract.toml").read_text().replace('layout = "NTC"', 'layout = "NTC"  # CHECK: a letter')
+    (tmp_path / "contract.toml").write_text(f"{drafted}# range = [0.0, 1.0]  # CHECK: what it gives\n")
+    [note] = prepare(request(tmp_path, contract=tmp_path / "contract.toml")).notes
+    assert "contract.toml: 2 lines are still marked CHECK: layout (line 11), range (line 24)" in note
+    screen = io.StringIO()
+    TerminalProgress(Console(file=screen, width=200)).note(note)
+    assert screen.getvalue() == f"note: {note}\n"
+    assert prepare(request(tmp_path)).notes == ()
+
+
 def shrunk(removed) -> Compressed:
     figures = {"parameters": 10, "nonzero": 10, "macs": 10, "bytes": 10, "compressed_bytes": 10}
     report = {
