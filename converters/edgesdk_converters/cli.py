@@ -19,67 +19,138 @@ Models = Annotated[
 ]
 
 RECIPES_HELP = (
-    "int8 (default), float, float16, int8-dynamic, int8-uint8-io, int8-float-io, int16x8, int8-tensorrt, int8-qnn, "
-    "int16-qnn, int8-per-channel-fast, or my.toml; may be repeated."
+    "int8 (default), float, float16, int8-dynamic, int8-weights, int8-uint8-io, int8-float-io, int16x8, int8-tensorrt, "
+    "int8-qnn, int16-qnn, int8-per-channel-fast, or my.toml; may be repeated."
 )
+EXAMPLE = (
+    "For example, with a contract that `edge contract draft` began:",
+    "edge convert model.keras --name digits --release 1.0.0 -o release \\",
+    "--target linux-arm64-cpu --contract contract.toml \\",
+    "--calibration train.npz --evaluation test.npz",
+)
+DATA, MADE, REFUSED, WORK = "Data", "What is made", "What is refused", "How it works"
 
 
-@app.command()
+@app.command(epilog="\n\n".join(EXAMPLE))
 def convert(
     models: Models,
     name: Annotated[str, typer.Option(help="The model's name.")],
-    release: Annotated[str, typer.Option(help="Its version, for example 1.0.0.")],
-    target: Annotated[list[str], typer.Option(help="Hardware profile; may be given several times.")],
+    release: Annotated[str, typer.Option(help="The release's version, for example 1.0.0.")],
+    target: Annotated[list[str], typer.Option(help="A target of `edge targets list`; may be repeated.")],
     contract: Annotated[
         Path, typer.Option(help="TOML file of the contract; `edge contract draft MODEL` writes a first one.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the release.")],
-    evaluation: Annotated[Path | None, typer.Option(help="Data that judges (for accuracy with labels).")] = None,
-    calibration: Annotated[Path | None, typer.Option(help="Data whose ranges int8 recipes use.")] = None,
-    truth: Annotated[Path | None, typer.Option(help="Labelled examples that travel with the model.")] = None,
-    recipe: Annotated[list[str] | None, typer.Option(help=RECIPES_HELP)] = None,
+    evaluation: Annotated[
+        Path | None,
+        typer.Option(
+            help="Data that judges: by labels, else by agreement with float. Needed unless --no-gate.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="Data whose ranges int8 recipes use; none of it may judge.", rich_help_panel=DATA),
+    ] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(
+            help="Labelled examples that travel along: devices judge this release and its successors by them.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    recipe: Annotated[list[str] | None, typer.Option(help=RECIPES_HELP, rich_help_panel=MADE)] = None,
     artifact_format: Annotated[
         list[str] | None,
-        typer.Option("--format", help="tflite or onnx; may be repeated. Default: all that MODEL exports to."),
-    ] = None,
-    max_drop: Annotated[float, typer.Option(help="Largest loss against the float source, as a fraction.")] = MAX_DROP,
-    metric: Annotated[
-        str | None,
-        typer.Option(help="accuracy, f1, auc, rmse, mae, exact-match, … or module:function. Default: by the task."),
-    ] = None,
-    stop_early: Annotated[
-        bool, typer.Option("--stop-early", help="Run artifacts in instalments until the gate is decided.")
-    ] = False,
-    min_speedup: Annotated[
-        float | None,
-        typer.Option(help="Refuse what is not shown to be so many times as fast as float, here."),
+        typer.Option(
+            "--format",
+            help="tflite or onnx; may be repeated. Default: all that MODEL exports to.",
+            rich_help_panel=MADE,
+        ),
     ] = None,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Where the gate does not pass, try gentler recipes until one does.")
+        bool,
+        typer.Option(
+            "--repair",
+            help="Where the gate does not pass, try gentler recipes until one does.",
+            rich_help_panel=MADE,
+        ),
     ] = False,
-    gate: Annotated[bool, typer.Option("--gate/--no-gate", help="Refuse a loss; --no-gate needs --reason.")] = True,
-    doctor: Annotated[
-        bool, typer.Option("--doctor/--no-doctor", help="Examine calibration data; --no-doctor needs --reason.")
-    ] = True,
-    reason: Annotated[
-        str | None, typer.Option(help="Why the gate or the doctor is off; recorded in every bundle.")
+    parent: Annotated[
+        str | None, typer.Option(help="The release that this one replaces.", rich_help_panel=MADE)
+    ] = None,
+    built_at: Annotated[
+        str | None,
+        typer.Option(help="Build time, RFC 3339. Default: SOURCE_DATE_EPOCH, else now.", rich_help_panel=MADE),
+    ] = None,
+    max_drop: Annotated[
+        float,
+        typer.Option(
+            help="Largest loss against the float model, as a fraction: 0.01 is one point.", rich_help_panel=REFUSED
+        ),
+    ] = MAX_DROP,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="What a loss is measured by: accuracy, f1, auc, rmse, mae, exact-match, … or module:function. "
+            "Default: by the task.",
+            rich_help_panel=REFUSED,
+        ),
+    ] = None,
+    min_speedup: Annotated[
+        float | None,
+        typer.Option(
+            help="Refuse what is not shown to be this many times as fast as float, on this machine.",
+            rich_help_panel=REFUSED,
+        ),
     ] = None,
     fail_on_fallback: Annotated[
-        float | None, typer.Option(help="Largest share of MACs that may run beside a target's accelerator, 0 to 1.")
+        float | None,
+        typer.Option(
+            help="Largest share of multiply-accumulates that may run beside a target's accelerator, 0 to 1.",
+            rich_help_panel=REFUSED,
+        ),
     ] = None,
-    parent: Annotated[str | None, typer.Option(help="The release that this one replaces.")] = None,
-    step_timeout: Annotated[float, typer.Option(help="Seconds that one step may take.")] = 600.0,
-    cache_dir: Annotated[Path | None, typer.Option(help="Where results of steps are kept.")] = None,
-    built_at: Annotated[str | None, typer.Option(help="Build time, RFC 3339. Default: SOURCE_DATE_EPOCH, now.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing folder.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and no progress.")] = False,
+    gate: Annotated[
+        bool,
+        typer.Option("--gate/--no-gate", help="Refuse a loss; --no-gate needs --reason.", rich_help_panel=REFUSED),
+    ] = True,
+    doctor: Annotated[
+        bool,
+        typer.Option(
+            "--doctor/--no-doctor",
+            help="Examine calibration data; --no-doctor needs --reason.",
+            rich_help_panel=REFUSED,
+        ),
+    ] = True,
+    reason: Annotated[
+        str | None,
+        typer.Option(help="Why the gate or the doctor is off; recorded in every bundle.", rich_help_panel=REFUSED),
+    ] = None,
+    stop_early: Annotated[
+        bool,
+        typer.Option(
+            "--stop-early",
+            help="Run the samples in instalments, until the gate is decided.",
+            rich_help_panel=WORK,
+        ),
+    ] = False,
+    step_timeout: Annotated[float, typer.Option(help="Seconds that one step may take.", rich_help_panel=WORK)] = 600.0,
+    cache_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where results of steps are kept. Default: ~/.cache/edgesdk.", rich_help_panel=WORK),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing folder.", rich_help_panel=WORK)] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object and no progress.", rich_help_panel=WORK)
+    ] = False,
 ) -> None:
     """Convert a trained model for targets, judge every artifact in its own runtime, and pack a release folder.
 
     An artifact that is worse than its float source is refused with the cause (exit 4), and so is data that cannot judge
     (exit 2). Data is .npz, .npy, .csv, .parquet, a folder of pictures by class, or module:function.
 
-    A killed conversion goes on where it was; a repeated one is instant.
+    A conversion that was ended goes on where it was when the same is asked again; a repeated one is instant.
     """
     words: dict[str, Any] = {
         "evaluation": evaluation,

@@ -20,8 +20,12 @@ def data() -> None:
 @app.command()
 def inspect(
     file: Annotated[Path, typer.Argument(help=".npz, .npy, .csv, .parquet, a folder of pictures, or module:function.")],
-    contract: Annotated[Path, typer.Option(help="TOML file of the contract.")],
-    against: Annotated[Path | None, typer.Option(help="Evaluation data to compare with; much shows only so.")] = None,
+    contract: Annotated[
+        Path, typer.Option(help="TOML file of the contract; `edge contract draft` writes a first one.")
+    ],
+    against: Annotated[
+        Path | None, typer.Option(help="Evaluation data to compare with: layout, colours and scale show only so.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Say what a data file holds, and whether it is fit to calibrate a model (exit 2 if it is not)."""

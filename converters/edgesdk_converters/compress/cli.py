@@ -19,30 +19,72 @@ prune_app = typer.Typer(add_completion=False, help="Make a Keras model smaller: 
 shrink_app = typer.Typer(add_completion=False, help="Remove channels of a Keras model that no answer depends on.")
 distill_app = typer.Typer(add_completion=False, help="Teach a small Keras model by a large one.")
 
+DATA, PRUNING, TRAINING, WORK = "Data", "Pruning", "Training", "How it works"
+
 Model = Annotated[Path, typer.Argument(metavar="MODEL.keras", help="A Keras 3 model.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="The .keras to write; its report goes beside it.")]
-Data = Annotated[Path | None, typer.Option(help="What it learns from: .npz, .npy, .csv, .parquet, a folder, …")]
-Validation = Annotated[Path | None, typer.Option(help="Labelled data that stops the training and picks the epoch.")]
-Evaluation = Annotated[Path | None, typer.Option(help="Labelled data for the figures. Default: the validation data.")]
-ContractFile = Annotated[
-    Path | None, typer.Option(help="TOML file of the contract; without it --data is what the model itself takes.")
+Data = Annotated[
+    Path | None,
+    typer.Option(help="What it learns from: .npz, .npy, .csv, .parquet, a folder, …", rich_help_panel=DATA),
 ]
-Loss = Annotated[str, typer.Option(help="auto (by the contract's task), categorical, binary, mse or mae.")]
-Epochs = Annotated[int, typer.Option(help="Most passes over the data.")]
-Patience = Annotated[int, typer.Option(help="Passes without improvement before it stops.")]
-Batch = Annotated[int, typer.Option(help="Samples in one step.")]
-Rate = Annotated[float, typer.Option("--learning-rate", help="Of Adam, at the start; it falls along a cosine.")]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same model.")]
-TeacherShare = Annotated[float, typer.Option(help="Weight of the teacher's answers in the loss; the rest are labels.")]
-Temperature = Annotated[float, typer.Option(help="By which answers are softened before they are compared.")]
-Timeout = Annotated[float, typer.Option("--timeout", help="Seconds that everything may take.")]
-CacheDir = Annotated[Path | None, typer.Option(help="Where half done training is kept.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace an existing result.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the report as one JSON object, and no progress.")]
+Validation = Annotated[
+    Path | None,
+    typer.Option(help="Labelled data that stops the training and picks the best epoch.", rich_help_panel=DATA),
+]
+Evaluation = Annotated[
+    Path | None,
+    typer.Option(
+        help="Labelled data for the figures before and after. Default: the validation data.", rich_help_panel=DATA
+    ),
+]
+ContractFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="TOML file of the contract: the data is in the app's units. Without it, data is what the model takes.",
+        rich_help_panel=DATA,
+    ),
+]
+Loss = Annotated[
+    str,
+    typer.Option(help="auto (by the contract's task), categorical, binary, mse or mae.", rich_help_panel=TRAINING),
+]
+Epochs = Annotated[int, typer.Option(help="Most passes over the data.", rich_help_panel=TRAINING)]
+Patience = Annotated[int, typer.Option(help="Passes without improvement before it stops.", rich_help_panel=TRAINING)]
+Batch = Annotated[int, typer.Option(help="Samples in one step.", rich_help_panel=TRAINING)]
+Rate = Annotated[
+    float,
+    typer.Option("--learning-rate", help="Of Adam, at the start; it falls along a cosine.", rich_help_panel=TRAINING),
+]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same model.", rich_help_panel=TRAINING)]
+TeacherShare = Annotated[
+    float,
+    typer.Option(
+        help="Weight of the teacher's answers in the loss, 0 to 1; the rest are labels.", rich_help_panel=TRAINING
+    ),
+]
+Temperature = Annotated[
+    float,
+    typer.Option(help="By which both answers are softened before they are compared.", rich_help_panel=TRAINING),
+]
+Timeout = Annotated[float, typer.Option("--timeout", help="Seconds that everything may take.", rich_help_panel=WORK)]
+CacheDir = Annotated[
+    Path | None,
+    typer.Option(help="Where half done training is kept. Default: ~/.cache/edgesdk.", rich_help_panel=WORK),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing result.", rich_help_panel=WORK)]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Print the report as one JSON object, and no progress.", rich_help_panel=WORK),
+]
 DAY = 86_400.0
+EXAMPLE = (
+    "For example:",
+    "edge prune model.keras --amount 0.5 -o small.keras \\",
+    "--contract contract.toml --data train.npz --validation validation.npz",
+)
 
 
-@prune_app.command()
+@prune_app.command(epilog="\n\n".join(EXAMPLE))
 def prune(
     model: Model,
     out: Out,
@@ -50,14 +92,39 @@ def prune(
     validation: Validation = None,
     evaluation: Evaluation = None,
     contract: ContractFile = None,
-    by: Annotated[str, typer.Option(help="channels (smaller and faster) or weights (zeros, same size).")] = "channels",
-    amount: Annotated[float, typer.Option(help="Share of channels or weights that go; 0 is `edge shrink`.")] = 0.5,
-    schedule: Annotated[str, typer.Option(help="polynomial (growing) or oneshot.")] = "polynomial",
-    ramp: Annotated[float, typer.Option(help="Share of the epochs in which pruning grows.")] = 0.3,
+    by: Annotated[
+        str,
+        typer.Option(
+            help="channels (the model gets smaller and faster) or weights (zeros; same size and speed).",
+            rich_help_panel=PRUNING,
+        ),
+    ] = "channels",
+    amount: Annotated[
+        float,
+        typer.Option(help="Share of the channels or weights that go; 0 is `edge shrink`.", rich_help_panel=PRUNING),
+    ] = 0.5,
+    schedule: Annotated[
+        str,
+        typer.Option(help="polynomial (a little more each epoch) or oneshot (at once).", rich_help_panel=PRUNING),
+    ] = "polynomial",
+    ramp: Annotated[
+        float, typer.Option(help="Share of the epochs in which pruning grows.", rich_help_panel=PRUNING)
+    ] = 0.3,
     spread: Annotated[
-        str, typer.Option(help="model: the least of all go; layer: each gives the same share.")
+        str,
+        typer.Option(
+            help="model: what matters least in the whole model goes; layer: the same share of every layer.",
+            rich_help_panel=PRUNING,
+        ),
     ] = "model",
-    finetune: Annotated[bool, typer.Option("--finetune/--no-finetune", help="Whether it is trained on.")] = True,
+    finetune: Annotated[
+        bool,
+        typer.Option(
+            "--finetune/--no-finetune",
+            help="Train what is left; --no-finetune needs no --data and --validation, and loses accuracy.",
+            rich_help_panel=PRUNING,
+        ),
+    ] = True,
     teacher_share: TeacherShare = 0.5,
     temperature: Temperature = 2.0,
     loss: Loss = "auto",
@@ -71,7 +138,7 @@ def prune(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Prune a model and train it on, taught by itself as it was before (--teacher-share 0: by labels alone).
+    """Prune a model and train what is left, taught by the whole model (--teacher-share 0: by labels alone).
 
     A training that was ended goes on where it was when the same is asked again. `edge convert` takes the result.
     """
@@ -83,7 +150,10 @@ def prune(
 def shrink(
     model: Model,
     out: Out,
-    data: Annotated[Path | None, typer.Option(help="Samples on which answers are compared. Default: noise.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Samples on which answers are compared. Default: noise.", rich_help_panel=DATA),
+    ] = None,
     contract: ContractFile = None,
     timeout: Timeout = DAY,
     cache_dir: CacheDir = None,

@@ -18,7 +18,9 @@ def draft(
     model: Model,
     data: Annotated[
         Path | None,
-        typer.Option(help="Samples: their range, and the names of classes (.npz, .npy, pictures by class)."),
+        typer.Option(
+            help="Samples: their range, and names of classes (.npz, .npy, .csv, .parquet, pictures by class)."
+        ),
     ] = None,
     task: Annotated[
         str | None, typer.Option(help="classification, regression, detection, embedding or other; guessed otherwise.")

@@ -16,7 +16,8 @@ def lint(
     model: Annotated[Path, typer.Argument(help="A .tflite or .onnx; or a .keras, .h5, SavedModel or .pt2 (exported).")],
     target: Annotated[str, typer.Option(help="A target of `edge targets list`, or a profile's .toml file.")],
     contract: Annotated[
-        Path | None, typer.Option(help="TOML file of the contract; an export needs it for its sizes.")
+        Path | None,
+        typer.Option(help="TOML file of the contract: what is no .tflite or .onnx is exported by it first."),
     ] = None,
     fail_on_fallback: Annotated[
         float | None, typer.Option(help="Largest share off the accelerator, 0 to 1; more ends with exit 6.")
@@ -24,7 +25,7 @@ def lint(
     by: Annotated[str, typer.Option(help="Share of what: macs or ops.")] = "macs",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Lint a model for a target in about a second, before anything is converted.
+    """Lint a model for a target, before anything is converted: in about a second, once it is .tflite or .onnx.
 
     Every operator that will not run on the accelerator is named, with the constraint that it breaks and the rewrite
     that cures it. A float model for an integer-only target is linted as it will be after quantization. Exit 6 if the
@@ -44,7 +45,8 @@ def lint(
             "argument-invalid", f"--fail-on-fallback expected a share from 0 to 1, got {fail_on_fallback}"
         )
     profile = find_target(target)
-    report = check(read_model(model, profile, contract=contract), profile)
+    told = None if as_json else _told
+    report = check(read_model(model, profile, contract=contract, told=told), profile)
     if as_json:
         shares = {"ops": report.share("ops"), "macs": report.share("macs")}
         typer.echo(msgspec.json.encode({**msgspec.to_builtins(report), "share_off": shares}))
@@ -56,3 +58,8 @@ def lint(
         render(report, Console())
     if report.refused or fail_on_fallback is not None:
         report.check(1.0 if fail_on_fallback is None else fail_on_fallback, "ops" if by == "ops" else "macs")
+
+
+def _told(line: str) -> None:
+    """Say something beside the report."""
+    typer.echo(line, err=True)

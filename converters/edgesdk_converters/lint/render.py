@@ -24,7 +24,7 @@ def render(report: LintReport, console: Console) -> None:
         for group in _groups(report, effect):
             for line in _block(group, console.width):
                 console.print(line, soft_wrap=True)
-    console.print(Text(textwrap.fill(summary(report), console.width)), soft_wrap=True)
+    console.print(Text(textwrap.fill(summary(report), console.width, break_on_hyphens=False)), soft_wrap=True)
 
 
 def summary(report: LintReport) -> str:

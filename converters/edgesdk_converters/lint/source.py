@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -15,7 +15,14 @@ from edgesdk_converters.lint.read import read_graph
 READABLE = (".tflite", ".onnx")
 
 
-def read_model(path: Path, profile: Profile, *, contract: Path | None = None, cache_dir: Path | None = None) -> Graph:
+def read_model(
+    path: Path,
+    profile: Profile,
+    *,
+    contract: Path | None = None,
+    cache_dir: Path | None = None,
+    told: Callable[[str], None] | None = None,
+) -> Graph:
     """Read a model for a target; a Keras, TensorFlow or PyTorch model is exported by a child, once.
 
     Args:
@@ -23,6 +30,7 @@ def read_model(path: Path, profile: Profile, *, contract: Path | None = None, ca
         profile: The target; it decides what is exported.
         contract: TOML file of the contract, which an export needs for its fixed sizes.
         cache_dir: Where exports are kept; None: the user's cache.
+        told: Is told of an export, which takes long, before it is done.
 
     Raises:
         ConfigError: ``file-missing``, ``model-format``, or ``argument-invalid`` if an export has no contract.
@@ -41,7 +49,7 @@ def read_model(path: Path, profile: Profile, *, contract: Path | None = None, ca
             f"{path} must be exported before it is linted, which needs its contract",
             hint="Give --contract, or the .tflite or .onnx export.",
         )
-    return read_graph(_exported({source.format: source}, wanted_format(profile), contract, cache_dir))
+    return read_graph(_exported({source.format: source}, wanted_format(profile), contract, cache_dir, told))
 
 
 def wanted_format(profile: Profile) -> GraphFormat:
@@ -51,7 +59,13 @@ def wanted_format(profile: Profile) -> GraphFormat:
     return "tflite" if any(runtime.name == "tflite" for runtime in profile.runtimes) else "onnx"
 
 
-def _exported(sources: Mapping[str, object], wanted: GraphFormat, contract: Path, cache_dir: Path | None) -> Path:
+def _exported(
+    sources: Mapping[str, object],
+    wanted: GraphFormat,
+    contract: Path,
+    cache_dir: Path | None,
+    told: Callable[[str], None] | None,
+) -> Path:
     from edgesdk_converters.cache import StepCache, default_cache_dir  # noqa: PLC0415
     from edgesdk_converters.request import read_contract  # noqa: PLC0415
     from edgesdk_converters.routes import Ceiling, find_route  # noqa: PLC0415
@@ -63,5 +77,7 @@ def _exported(sources: Mapping[str, object], wanted: GraphFormat, contract: Path
     words = msgspec.to_builtins(read_contract(contract))
     route = find_route(wanted, sources, words, Ceiling())  # type: ignore[arg-type] # formats as `open_source` names them
     runner = Runner(StepCache(cache_dir or default_cache_dir()), timeout_s=600.0)
+    if told is not None and not runner.cached(route.steps):
+        told(f"exporting to {wanted} first, which takes some seconds; the result is kept")
     runner.run(route.steps, Silent())
     return runner.path(route.float_file)

@@ -1,9 +1,12 @@
-"""What `edge convert --help` costs."""
+"""What `edge convert --help` costs, and that it says what there is."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+
+from edgesdk_converters.cli import EXAMPLE, RECIPES_HELP
+from edgesdk_converters.recipes import RECIPES
 
 HEAVY = ("numpy", "tensorflow", "keras", "onnx", "onnxruntime", "ai_edge_litert", "litert_quantizer", "cryptography")
 
@@ -20,3 +23,9 @@ def test_help_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
     assert "--calibration" in done.stdout
+
+
+def test_help_names_every_recipe_and_shows_a_command():
+    """Recipes are listed by name, none is forgotten; the lines of the example fit a terminal of 80 columns."""
+    assert set(RECIPES) <= set(RECIPES_HELP.replace("(default)", "").replace(" ", "").split(","))
+    assert max(map(len, EXAMPLE)) < 79
