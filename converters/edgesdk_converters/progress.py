@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
@@ -15,6 +16,14 @@ from edgesdk_converters.backends import placement
 from edgesdk_converters.pipeline import Conversion
 from edgesdk_converters.plan import Plan
 from edgesdk_converters.steps import Step
+
+
+class Running(TimeElapsedColumn):
+    """How long a step has been running; of one that is done its own line says how long it took."""
+
+    def render(self, task: Task) -> Text:
+        """Return the time, or nothing."""
+        return Text("") if task.finished else super().render(task)
 
 
 class Remaining(ProgressColumn):
@@ -38,7 +47,7 @@ class TerminalProgress:
         self._bars = Progress(
             TextColumn("  {task.description}"),
             BarColumn(bar_width=24),
-            TimeElapsedColumn(),
+            Running(),
             Remaining(),
             console=console,
         )
@@ -67,7 +76,7 @@ class TerminalProgress:
         self._console.print(estimate([step.name for step in plan.steps], cached, expected))
         left = [step.name for step in plan.steps if step.name not in cached]
         if left:
-            self._console.print(f"  {', '.join(left)}", style="dim", highlight=False)
+            self._console.print(Text(listed(left, self._console.width), "dim"), soft_wrap=True)
 
     def begin(self, step: Step) -> isolation.Progress:
         """Show a step's bar."""
@@ -83,6 +92,13 @@ class TerminalProgress:
             return
         note = "at hand" if cached else f"{seconds:.1f} s"
         self._bars.update(self._tasks[step.name], description=f"{step.name} ({note})", completed=1, total=1)
+
+
+def listed(names: Sequence[str], width: int) -> str:
+    """Return names as indented lines of a width; a name is not broken."""
+    whole = ", ".join(name.replace(" ", "\0") for name in names)
+    lines = textwrap.wrap(whole, width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+    return "\n".join(lines).replace("\0", " ")
 
 
 def estimate(steps: Sequence[str], cached: set[str], expected: Mapping[str, float]) -> str:

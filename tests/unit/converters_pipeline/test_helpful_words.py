@@ -11,7 +11,7 @@ import pytest
 from edgesdk_converters.compress.lines import lines
 from edgesdk_converters.compress.run import Compressed
 from edgesdk_converters.functions import find_function
-from edgesdk_converters.progress import TerminalProgress
+from edgesdk_converters.progress import TerminalProgress, listed
 from edgesdk_converters.recipes import find_recipe
 from edgesdk_converters.request import Request, find_target, prepare
 from rich.console import Console
@@ -171,6 +171,10 @@ def test_the_plan_is_told_once_and_shortly(tmp_path):
     assert len(told) == 3
     assert f"{len(plan.steps)} steps, 1 of them at hand" in told[1]
     assert [name.strip() for name in told[2].split(",")] == [step.name for step in plan.steps[1:]]
+    narrow = listed([step.name for step in plan.steps], 40).splitlines()
+    assert len(narrow) > 1
+    assert all(len(line) <= 40 for line in narrow)
+    assert [name.strip() for name in " ".join(narrow).split(",")] == [step.name for step in plan.steps]
 
 
 def test_a_drafted_contract_that_nobody_checked_is_told(tmp_path):
