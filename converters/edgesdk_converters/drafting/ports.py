@@ -25,6 +25,8 @@ WAIT = "reading {}: TensorFlow takes some seconds to load; the answer is kept"
 Told = Callable[[str], None]
 """Is told what takes long, before it does."""
 _PROGRAM = re.compile(r"(^|/)(models/[^/]+|serialized_exported_program)\.json$")
+_INTEGER = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"}
+"""Operators of ONNX that a quantized model has."""
 _TORCH = {1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32", 12: "bool"}
 """``torch._export.serde.schema.ScalarType``."""
 
@@ -125,6 +127,7 @@ def _onnx(path: Path) -> dict[str, Any]:
     return {
         "inputs": [port(entry) for entry in graph.input if entry.name not in stored],
         "outputs": [port(entry) for entry in graph.output],
+        "quantized": any(node.op_type in _INTEGER for node in graph.node),
     }
 
 

@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from edgesdk_converters.drafting.api import check_contract, draft_contract
 from edgesdk_converters.drafting.ports import read_ports
@@ -173,6 +174,18 @@ def test_the_commands_as_a_user_runs_them(wearable: Path, tmp_path: Path) -> Non
     assert "labels (line 4)" in checked.stdout
     unknown = edge("contract", "draft", model, "--task", "poetry")
     assert (unknown.returncode, "got 'poetry'" in unknown.stderr) == (2, True)
+
+
+def test_a_quantized_onnx_is_told_too(wearable: Path, tmp_path: Path) -> None:
+    """By its operators: integers and the conversions between them."""
+    model = onnx.load(wearable / "models" / "v1.onnx")
+    assert draft_contract(wearable / "models" / "v1.onnx").notes == []
+    first = model.graph.node[0]
+    for op, names in (("QuantizeLinear", [first.input[0], "int8"]), ("DequantizeLinear", ["int8", "back"])):
+        model.graph.node.insert(0, onnx.helper.make_node(op, [names[0], "scale"], [names[1]]))
+    onnx.save(model, tmp_path / "qdq.onnx")
+    [note] = draft_contract(tmp_path / "qdq.onnx").notes
+    assert note.startswith("qdq.onnx is quantized already")
 
 
 def test_a_checked_contract_is_what_converting_reads(wearable: Path) -> None:
