@@ -36,7 +36,7 @@ from edgesdk_converters.recipes import RECIPES
 from litert_quantizer import quantizer
 for path in map(Path, sys.argv[1:]):
     content = path.read_bytes()
-    layers = ours._layers(content)
+    layers = ours.read_layers(content)
     tool = quantizer.Quantizer(content)
     ours._configure(tool, RECIPES["int8"], layers)
     names = {name for layer in layers for name in layer.outputs}
