@@ -63,7 +63,9 @@ def _one(spec: TensorSpec, raw: Raw, *, what: str) -> Binding:
         isinstance(want, str) or isinstance(got, str) or want == got
         for want, got in zip(spec.shape, raw.shape, strict=True)
     )
-    if not fits:
+    # A single number goes to a runtime as a row of one, and TFLite files made from ONNX have it so.
+    row = what == "inputs" and spec.shape == () and raw.shape == (1,)
+    if not (fits or row):
         raise ConfigError(
             "contract-mismatch",
             f"{what} {spec.name!r}: the contract expects shape {spec.shape}, the model's {raw.name!r} has {raw.shape}",

@@ -96,6 +96,56 @@ def test_onnx_becomes_tflite_that_takes_and_gives_what_the_contract_says(tmp_pat
     assert {tensor.name: tensor.shape for tensor in outputs} == {"scores": (1, 5), "features": (1, 8, 8, 8)}
 
 
+def recurrent() -> onnx.ModelProto:
+    """An LSTM of one step with its state, as a voice detector has it: an open batch, a rate that nobody needs."""
+    random = np.random.default_rng(0)
+    shapes = {"w": (1, 20, 4), "r": (1, 20, 5), "b": (1, 40)}
+    stored = [
+        numpy_helper.from_array(random.normal(size=each).astype(np.float32), name) for name, each in shapes.items()
+    ]
+    fixed = {"zero": 0, "one": [1], "first": [0], "second": [1], "last": [2]}
+    stored += [numpy_helper.from_array(np.array(value, np.int64), name) for name, value in fixed.items()]
+    nodes = [
+        helper.make_node("Unsqueeze", ["x", "first"], ["sequence"], name="Unsqueeze@0"),
+        helper.make_node("Slice", ["state", "first", "second", "first"], ["h"], name="h@0"),
+        helper.make_node("Slice", ["state", "second", "last", "first"], ["c"], name="c@0"),
+        helper.make_node("LSTM", ["sequence", "w", "r", "b", "", "h", "c"], ["", "hn", "cn"], "/lstm@0", hidden_size=5),
+        helper.make_node("Concat", ["hn", "cn"], ["both"], name="Concat@0", axis=0),
+        helper.make_node("Mul", ["rate", "zero"], ["nothing"], name="Mul@0"),
+        helper.make_node("Cast", ["nothing"], ["none"], name="Cast@0", to=TensorProto.FLOAT),
+        helper.make_node("Add", ["both", "none"], ["stateN"], name="Add@0"),
+        helper.make_node("Squeeze", ["hn", "first"], ["row"], name="Squeeze@0"),
+        helper.make_node("Softmax", ["row"], ["y"], name="Softmax@0", axis=1),
+    ]
+    ends = (("x", [None, 4]), ("state", [2, None, 5]), ("rate", [])), (("y", [None, 5]), ("stateN", [2, None, 5]))
+    kinds = {"rate": TensorProto.INT64}
+    given, made = (
+        [helper.make_tensor_value_info(name, kinds.get(name, TensorProto.FLOAT), size) for name, size in side]
+        for side in ends
+    )
+    graph = helper.make_graph(nodes, "g", given, made, stored)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+
+
+def test_what_onnx2tf_stumbles_over_is_put_right(tmp_path, act):
+    """Names with an @, a single number, axes of states that it exchanges, an LSTM, an input that nobody needs."""
+    environment(ONNX2TF)
+    rate = TensorSpec(name="rate", shape=(), dtype="int64", range=(16000, 16000))
+    described = Contract(
+        version="1.0",
+        task="other",
+        inputs=(TensorSpec(name="x", shape=(1, 4)), TensorSpec(name="state", shape=(2, 1, 5)), rate),
+        outputs=(TensorSpec(name="y", shape=(1, 5)), TensorSpec(name="stateN", shape=(2, 1, 5))),
+    )
+    contract = msgspec.to_builtins(described)
+    onnx.save(recurrent(), tmp_path / "net.onnx")
+    pinned = act("onnx:pin", tmp_path / "net.onnx", contract=contract, min_opset=0, max_opset=21, max_ir=10, flat=True)
+    made = act("onnx_to_tflite:convert", pinned / "model.onnx", contract=contract)
+    inputs, outputs = describe_artifact(made / "model.tflite", "tflite", options={"package": "ai-edge-litert"})
+    assert {tensor.name: tensor.shape for tensor in inputs} == {"x": (1, 4), "state": (2, 1, 5), "rate": (1,)}
+    assert {tensor.name: tensor.shape for tensor in outputs} == {"y": (1, 5), "stateN": (2, 1, 5)}
+
+
 def test_a_torch_program_becomes_onnx(tmp_path, act):
     """A .pt2 is exported with the names that its program has, and fits what our targets read after pinning."""
     python = environment(TORCH)

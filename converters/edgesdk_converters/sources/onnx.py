@@ -16,19 +16,18 @@ from edgesdk.errors import ConfigError, ReleaseError, TargetError
 from edgesdk_converters.binding import order_by_name
 from edgesdk_converters.isolation import Call
 from edgesdk_converters.sources.agreement import check_agreement
+from edgesdk_converters.sources.settled import DEFAULT_DOMAIN, settle
 
 if TYPE_CHECKING:
     import onnx
-
-DEFAULT_DOMAIN = frozenset({"", "ai.onnx"})
 
 
 def pin(call: Call) -> dict[str, Any]:
     """Child action: write ``model.onnx``, the source as its targets and the contract want it.
 
-    Functions are inlined, constants become initializers, sizes that the contract fixes are fixed, an If whose branch is
-    then known is folded if ``params["flat"]`` says so, the operator set is
-    within ``params["min_opset"]`` and ``max_opset``, the IR version at most ``max_ir``.
+    Functions are inlined, constants become initializers, sizes that the contract fixes are fixed, what compilers do not
+    take is written out (`settled`) if ``params["flat"]`` says so, the operator set is within ``params["min_opset"]``
+    and ``max_opset``, the IR version at most ``max_ir``.
 
     Raises:
         TargetError: ``opset-ceiling`` if it cannot be converted to operators that those targets know.
@@ -46,14 +45,15 @@ def pin(call: Call) -> dict[str, Any]:
     onnx.save(model, plain)
     wanted = max(min(before, limits["max_opset"]), limits["min_opset"])
     check_opset({"": wanted}, limits["max_opset"], "an artifact of this recipe")
-    flat = _flat(plain) if limits.get("flat") and _branches(model) else None
-    model = flat or model
+    settled = settle(model, contract, call.out.parent) if limits.get("flat") else None
+    model = settled or model
+    drop_unused_domains(model)
     if wanted != before:
         model = _converted(model, wanted, source.name, limits)
     pin_ir(model, limits["max_ir"])
     path = call.out / "model.onnx"
     onnx.save(model, path)
-    if wanted != before or flat is not None:
+    if wanted != before or settled is not None:
         _check_converted(plain, path, contract, f"{source.name} in opset {wanted} instead of {before}")
     return {"opset": opset_of(model), "ir": model.ir_version, "source_opset": before}
 
@@ -71,34 +71,6 @@ def _load(path: Path) -> onnx.ModelProto:
         return onnx.load(path)
     except Exception as error:
         raise ConfigError("model-format", f"{path.name} is no valid ONNX file: {error}") from error
-
-
-def _branches(model: onnx.ModelProto) -> bool:
-    return any(node.op_type == "If" for node in model.graph.node)
-
-
-def _flat(path: Path) -> onnx.ModelProto | None:
-    """Return the model without the Ifs whose branch is known, as onnxruntime folds them; None if it cannot be had so.
-
-    Its basic optimizations keep to ONNX's own operators, and come to the same on every machine.
-    """
-    import onnx  # noqa: PLC0415 - only in the child
-    import onnxruntime  # noqa: PLC0415
-
-    settings = onnxruntime.SessionOptions()
-    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    settings.optimized_model_filepath = str(path.with_name("flat.onnx"))
-    settings.log_severity_level = 4
-    onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
-    made = onnx.load(path.with_name("flat.onnx"))
-    if _branches(made) or any(node.domain not in DEFAULT_DOMAIN for node in made.graph.node):
-        return None
-    drop_unused_domains(made)
-    for node in made.graph.node:  # written out where it says nothing, an old operator set does not know it
-        kept = [each for each in node.attribute if (each.name, each.i) != ("layout", 0)]
-        del node.attribute[:]
-        node.attribute.extend(kept)
-    return made
 
 
 def _tidied(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -8,6 +8,7 @@ either format, and apps need not know which one they run.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,17 @@ from edgesdk_converters.binding import order_by_name
 from edgesdk_converters.data import encoded
 from edgesdk_converters.environments import ensure, run_tool
 from edgesdk_converters.isolation import Call
+from edgesdk_converters.passes.flatbuffer import pack, parse
 from edgesdk_converters.passes.observe import onnx_dtype
 from edgesdk_converters.routes import ONNX2TF
 from edgesdk_converters.sources.agreement import check_agreement, probes
+from edgesdk_converters.sources.settled import settle
+from edgesdk_converters.sources.tflite import rename
 
 TIMEOUT_S = 900.0
 CURE = "onnx2tf cannot rewrite this graph: give the .keras, SavedModel or .tflite that it was exported from."
+_UNTAKEN = re.compile(r"[^A-Za-z0-9_.\\/>-]")
+"""What no name of an operator may have in TensorFlow."""
 SCRIPT = Path(__file__).parent / "tools" / "onnx2tf_tool.py"
 
 
@@ -42,6 +48,7 @@ def convert(call: Call) -> dict[str, Any]:
     source, work = call.inputs["source"], call.out.parent
     contract = msgspec.convert(call.params["contract"], Contract)
     model = onnx.load(source)
+    model = settle(model, contract, work, whole=True) or model
     graph = model.graph
     inputs, outputs = [entry.name for entry in graph.input], [entry.name for entry in graph.output]
     for entry in [*graph.input, *graph.output]:
@@ -63,7 +70,9 @@ def convert(call: Call) -> dict[str, Any]:
     except ReleaseError as error:
         raise ReleaseError(error.code, error.message, hint=CURE) from error
     path = call.out / "model.tflite"
-    path.write_bytes(made.read_bytes())
+    written = parse(made.read_bytes())
+    rename(written, contract)  # TensorFlow lists inputs in an order of its own
+    path.write_bytes(pack(written))
     difference = check_agreement(source, path, contract, what="the TFLite file that onnx2tf made")
     return {"difference": difference}
 
@@ -91,10 +100,15 @@ def _write_probes(source: Path, contract: Contract, outputs: list[str], path: Pa
 
 
 def _number(graph: Any, inputs: list[str], outputs: list[str]) -> None:
-    """Call inputs ``input_0`` … and outputs ``output_0`` …: onnx2tf changes names that TensorFlow does not take."""
+    """Call inputs ``input_0`` … and outputs ``output_0`` …, and operators what TensorFlow takes for a name.
+
+    onnx2tf changes names of inputs and outputs that TensorFlow does not take, and crashes on those of operators.
+    """
     names = {name: f"input_{index}" for index, name in enumerate(inputs)}
     names |= {name: f"output_{index}" for index, name in enumerate(outputs)}
     for node in graph.node:
+        node.name = _UNTAKEN.sub("_", node.name)
+        node.name = node.name if node.name[:1].isalnum() else f"n{node.name}"
         for words in (node.input, node.output):
             for index, name in enumerate(words):
                 words[index] = names.get(name, name)

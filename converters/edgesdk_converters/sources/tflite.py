@@ -38,7 +38,7 @@ def read(call: Call) -> dict[str, Any]:
     model = parse(content)
     _check_dense(model, source.name)
     _check_float(model, source.name)
-    renamed = _rename(model, contract)
+    renamed = rename(model, contract)
     (call.out / "model.tflite").write_bytes(pack(model) if renamed else content)
     graph = model.subgraphs[0]
     return {"operators": len(graph.operators), "renamed": renamed}
@@ -76,7 +76,7 @@ def _check_float(model: Any, name: str) -> None:
         raise ConfigError("model-format", message, hint="Give the float model that it was made from.")
 
 
-def _rename(model: Any, contract: Contract) -> bool:
+def rename(model: Any, contract: Contract) -> bool:
     """Give inputs and outputs the contract's names if its signature uses them; say whether anything changed."""
     graph = model.subgraphs[0]
     [signature] = model.signatureDefs or [None]

@@ -50,3 +50,15 @@ def test_what_does_not_fit_is_refused(artifact, words):
     with pytest.raises(ConfigError, match=words) as caught:
         bind(CONTRACT, artifact, OUTPUTS)
     assert caught.value.code == "contract-mismatch"
+
+
+def test_a_single_number_may_be_carried_as_a_row_of_one():
+    """Runtimes are fed it so, and TFLite has it so; an output of one number is none of that."""
+    spec = TensorSpec(name="rate", shape=(), dtype="int64")
+    contract = Contract(version="1.0", task="other", inputs=(spec,), outputs=(TensorSpec(name="y", shape=()),))
+    rate = RawTensor(name="rate", index=0, dtype="int64", shape=(1,))
+    output = RawTensor(name="y", index=0, dtype="float32", shape=())
+    [binding] = bind(contract, [rate], [output]).inputs
+    assert binding.shape == (1,)
+    with pytest.raises(ConfigError, match="'y': the contract expects shape"):
+        bind(contract, [rate], [RawTensor(name="y", index=0, dtype="float32", shape=(1,))])

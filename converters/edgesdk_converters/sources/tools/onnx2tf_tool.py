@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ import tensorflow as tf
 
 CHANNELS_RANK = 3
 """From here on tensors have a channel axis that may lie elsewhere."""
+MOST_RANK = 5
+"""Up to here every order of axes is tried."""
 
 
 def main() -> None:
@@ -37,6 +40,8 @@ def main() -> None:
     taken = function.structured_input_signature[1]
     with np.load(request["probes"]) as arrays:
         fed = {f"input_{index}": tf.constant(arrays[f"input_{index}"]) for index in range(len(inputs))}
+        shapes = {name: tensor.shape for name, tensor in fed.items()}
+        fed = {name: fitted(tensor, taken[name].shape) for name, tensor in fed.items()}
         answers = function(**fed)
         orders = [
             order_of(answers[f"output_{index}"].numpy(), arrays[f"output_{index}"]) for index in range(len(outputs))
@@ -44,6 +49,7 @@ def main() -> None:
 
     def call(*tensors: Any) -> dict[str, Any]:
         given = {f"input_{index}": tensor for index, tensor in enumerate(tensors)}
+        given = {name: fitted(tensor, taken[name].shape) for name, tensor in given.items()}
         made = function(**given)
         return {
             name: made[f"output_{index}"] if order is None else tf.transpose(made[f"output_{index}"], order)
@@ -51,7 +57,7 @@ def main() -> None:
         }
 
     signature = [
-        tf.TensorSpec(taken[f"input_{index}"].shape, taken[f"input_{index}"].dtype, name=name)
+        tf.TensorSpec(shapes[f"input_{index}"], taken[f"input_{index}"].dtype, name=name)
         for index, name in enumerate(inputs)
     ]
     wrapped = tf.function(call, input_signature=signature)
@@ -61,12 +67,22 @@ def main() -> None:
     (out / "model.tflite").write_bytes(converter.convert())
 
 
+def fitted(tensor: Any, shape: Any) -> Any:
+    """Return an input in the rank that onnx2tf gave it: a single number became a row of one."""
+    return tensor if tensor.shape.rank == shape.rank else tf.reshape(tensor, [-1] * shape.rank)
+
+
 def order_of(found: Any, expected: Any) -> list[int] | None:
-    """Return the order of axes that makes of what was found what was expected; None: it is the same."""
+    """Return the order of axes that makes of what was found what was expected; None: it is the same.
+
+    Channels last is usual; but a state of (layers, batch, features) has come out as (batch, layers, features).
+    """
     rank = found.ndim
     orders: list[list[int] | None] = [None]
     if rank >= CHANNELS_RANK:
         orders.append([0, rank - 1, *range(1, rank - 1)])
+    if rank <= MOST_RANK:
+        orders += [list(order) for order in permutations(range(rank))]
     fitting = [order for order in orders if turned(found, order).shape == expected.shape]
     if not fitting:
         raise SystemExit(f"an output has shape {found.shape}, expected {expected.shape}")
