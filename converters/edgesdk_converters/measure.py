@@ -22,7 +22,7 @@ from edgesdk.runtime import Session, Timings, describe_artifact, open_session
 from edgesdk_converters.binding import bind
 from edgesdk_converters.data import DataSet, open_data
 from edgesdk_converters.evaluate.gate import Outcome
-from edgesdk_converters.evaluate.looks import looks, order
+from edgesdk_converters.evaluate.looks import HOPELESS, looks, order
 from edgesdk_converters.evaluate.step import gate_verdict, paired_cases, read_npz
 from edgesdk_converters.isolation import Call, Progress
 
@@ -118,13 +118,15 @@ def answer(run: Run, sets: Mapping[str, DataSet], call: Call) -> dict[str, Any]:
 
 
 def _until_decided(answering: _Answering, data: DataSet, call: Call) -> dict[int, dict[str, NDArray[Any]]]:
+    hopeless = call.params["gate"]["instalments"] == HOPELESS
+    ends = {Outcome.REFUSE} if hopeless else {Outcome.REFUSE, Outcome.PASS}
     source, rows, answers = read_npz(call.inputs["source"]), order(data.count), dict[int, dict[str, NDArray[Any]]]()
     for look in looks(data.count):
         answers |= answering.of(data, set(rows[len(answers) : look.samples].tolist()))
         found = [answers[row] for row in sorted(answers)]
         outputs = {tensor: np.stack([each[tensor] for each in found]) for tensor in found[0]}
         verdict = gate_verdict(data, paired_cases(data, source, outputs), call.params["gate"])
-        if verdict.outcome is not Outcome.NOT_ENOUGH_DATA:
+        if verdict.outcome in ends:
             break
     return answers
 

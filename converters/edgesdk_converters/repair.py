@@ -4,13 +4,14 @@ The rungs, in order: as asked; 7-bit weights, where x86 without VNNI would satur
 convolutions and matrix products, in int8; ranges by percentile; by least square error; 16-bit activations (TFLite);
 float islands, the fewest layers for a wanted signal-to-noise ratio; activations quantized on the fly (TFLite), alone
 and with islands; int8 weights alone, computed in float, and these with islands. Vendors' compilers get neither the core
-nor the last rungs, but a quarter of the layers in float. Which ranges and layers is decided on the
-*calibration* data, so that the evaluation data judges every rung and chooses none.
+nor the last rungs, but half precision where the accelerator has it, else islands and a quarter of the layers in float.
+Which ranges and layers is decided on the *calibration* data, so that the evaluation data judges every rung and chooses
+none.
 
 Trying K rungs against one evaluation set would let a bad artifact pass K times as often as one test does. So the gate's
 alpha is divided over the rungs before anything is seen (weighted Bonferroni): half for the recipe as asked, the rest in
 equal parts. The probability that a bad rung passes is at most the gate's alpha in all, however the rungs depend on each
-other.
+other. A rung that is shown to be worse on a part of the samples ends there; one that passes was judged on all of them.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from edgesdk_converters.calibration import step as calibration
 from edgesdk_converters.evaluate.alone import Alone, alone_step
 from edgesdk_converters.evaluate.checks import layers_step
 from edgesdk_converters.evaluate.gate import GateVerdict
+from edgesdk_converters.evaluate.looks import HOPELESS
 from edgesdk_converters.isolation import Progress
 from edgesdk_converters.joining import merged
 from edgesdk_converters.judge import Judged, check_gate, judge
@@ -40,6 +42,8 @@ from edgesdk_converters.rungs import RANGES, UNCALIBRATED, Asked, Heard, Kind, P
 from edgesdk_converters.source_gate import check_source
 from edgesdk_converters.steps import Observer, Ref, Runner, Step
 
+STUMBLED = frozenset({"tool-crashed", "tool-did-nothing"})
+"""What a vendor's tool may come to over a file that it quantizes, or that is quantized."""
 GATES = frozenset({"accuracy-gate", "accuracy-thin", "latency-gate", "artifact-unloadable"})
 
 
@@ -69,7 +73,7 @@ def climb(prepared: Prepared, runner: Runner, observer: Observer, points: dict[s
 
     Raises:
         ReleaseError: ``repair-exhausted`` with the best rung, if none passes.
-        EdgeError: If the recipe as asked fails for another reason than a gate.
+        EdgeError: If the recipe as asked fails for another reason than a gate, and half precision does not help.
     """
     seen = _Once(observer)
     ladders = [_Ladder(prepared, variant, runner, seen) for variant in prepared.plan.variants]
@@ -109,12 +113,13 @@ class _Ladder:
         self._runner = runner
         self._observer = observer
         self._noise: dict[str, list[dict[str, Any]]] = {}
-        self._files: Mapping[str, Path | Ref] = {}
+        self._stopped: EdgeError | None = None
         self._kind = Asked(
             recipe=asked.recipe,
             format=asked.format,
             x86="x86_64" in asked.target.architectures,
             compiled=asked.backend is not None and not asked.backend.mixes,
+            half=asked.backend is not None and asked.backend.halves(asked.target),
         )
 
     def climb(self) -> Plan:
@@ -123,12 +128,20 @@ class _Ladder:
         Raises:
             ReleaseError: ``repair-exhausted``.
         """
-        kinds = rungs(self._kind)
+        kinds = [kind for kind in rungs(self._kind) if self._taken(kind)]
         for place, kind in enumerate(kinds):
             plan = self._try(kind, alpha_of(place, len(kinds)))
             if plan is not None:
                 return plan
+        if self._stopped is not None and all(point.loss is None for point in self.points):
+            raise self._stopped
         raise self._exhausted()
+
+    def _taken(self, kind: Kind) -> bool:
+        """Say whether the target's compiler takes what a rung makes: one that it refuses costs no part of alpha."""
+        backend = self.asked.backend
+        recipe = changed(self._kind, kind, Heard(ranges=self.asked.recipe.calibration_range))
+        return kind == "asked" or backend is None or recipe is None or backend.refusal(recipe) is None
 
     def _try(self, kind: Kind, alpha: float) -> Plan | None:
         recipe = changed(self._kind, kind, self._heard(kind))
@@ -138,14 +151,17 @@ class _Ladder:
             plan = self._plan(recipe, alpha)
             entries = self._runner.run(plan.steps, self._observer)
             (variant,) = plan.variants
-            if kind == "asked":
+            if kind == "asked" or self._stopped is not None:
                 check_source(
                     dataclasses.replace(self._prepared, plan=plan), variant, self._runner, entries, self._observer
                 )
             judged = judge(self._prepared, variant, self._runner.path(variant.artifact), entries)
         except EdgeError as error:
             if kind == "asked" and error.code not in GATES:
-                raise
+                # What a tool cannot quantize it may still build in half precision.
+                if not (self._kind.half and error.code in STUMBLED):
+                    raise
+                self._stopped = error
             self.points.append(Point(rung=kind, recipe=recipe.name, passed=False, why=str(error), alpha=alpha))
             return None
         why = self._refusal(judged)
@@ -160,9 +176,9 @@ class _Ladder:
         counted = msgspec.structs.replace(recipe, name="counted", calibration_range="percentile")
         recipes = [recipe, counted] if recipe.calibrates(self.asked.format) else [recipe]
         targets = [self.asked.target]
-        plan = build_plan(
-            dataclasses.replace(wanted, targets=targets, formats=[self.asked.format], recipes=recipes, alpha=alpha)
-        )
+        changes: dict[str, Any] = {"targets": targets, "formats": [self.asked.format], "recipes": recipes}
+        early = wanted.stop_early or HOPELESS
+        plan = build_plan(dataclasses.replace(wanted, **changes, alpha=alpha, stop_early=early))
         found = [variant for variant in plan.variants if variant.recipe == recipe]
         if not found:
             raise TargetError("runtime-missing", f"{self.asked.target.name} does not run {recipe.precision}")
@@ -179,7 +195,7 @@ class _Ladder:
 
     def _note(self, kind: Kind, judged: Judged, plan: Plan, why: str, alpha: float) -> None:
         verdict = next(iter(judged.verdicts.values()))
-        if kind == "asked":
+        if not any(point.rung == "float" for point in self.points):
             size = self._float_size(judged.variant, plan)
             self.points.append(
                 Point(
@@ -215,8 +231,6 @@ class _Ladder:
     def _listen(self, kind: str, variant: VariantPlan, plan: Plan) -> None:
         """Find out on calibration data which layers add most noise."""
         found = _named(plan, variant.layers)
-        made = _named(plan, variant.artifact.step if isinstance(variant.artifact, Ref) else None)
-        self._files = made.inputs if made is not None else {}
         samples = self._prepared.wanted.data.get("calibration")
         if found is None or samples is None:
             return
@@ -244,16 +258,16 @@ class _Ladder:
 
     def _alone(self, kind: Kind, heard: Heard) -> list[Alone] | None:
         """Return what each layer costs alone in the recipe that a rung starts from; None where nobody can tell."""
-        files, base = dict(self._files), heard.ranges
+        base = heard.ranges
         start: Kind = "core" if base in {"minmax", self.asked.recipe.calibration_range} else base
         if kind.startswith(UNCALIBRATED):
             start = "weights" if kind.startswith("weights") else "dynamic"
-            files.pop("values", None)
         recipe = changed(self._kind, start, heard)
         wanted = self._prepared.wanted
-        if recipe is None or not files:
+        if recipe is None:
             return None
-        inputs = {**files, "samples": wanted.data["calibration"]}
+        plan = self._plan(recipe, ALPHA)
+        inputs = {**_files(plan, plan.variants[0]), "samples": wanted.data["calibration"]}
         word, contract = f"{self.asked.format} {recipe.name}", msgspec.to_builtins(wanted.contract)
         step = alone_step(word, self.asked.format, recipe, inputs, contract)
         result = self._runner.run([step], self._observer)[step.name].result
@@ -302,6 +316,12 @@ def _mentioned(variant: VariantPlan) -> Iterator[str]:
         for each in value.values() if isinstance(value, dict) else (value,):
             if isinstance(each, Ref | str) and field.name != "name":
                 yield each.step if isinstance(each, Ref) else each
+
+
+def _files(plan: Plan, variant: VariantPlan) -> Mapping[str, Path | Ref]:
+    """Return what the step reads that makes a variant's portable artifact."""
+    made = _named(plan, variant.artifact.step if isinstance(variant.artifact, Ref) else None)
+    return made.inputs if made is not None else {}
 
 
 def _named(plan: Plan, name: str | None) -> Step | None:

@@ -12,6 +12,7 @@ from edgesdk_converters import ALPHA
 from edgesdk_converters.evaluate.alone import Alone, fewest
 from edgesdk_converters.recipes import (
     Format,
+    OnnxFloat16,
     OnnxStatic,
     OnnxWeights,
     Recipe,
@@ -35,6 +36,7 @@ Kind = Literal[
     "weights",
     "weights-island",
     "weights-islands",
+    "float16",
 ]
 RANGES: tuple[Literal["percentile"], Literal["mse"]] = ("percentile", "mse")
 NOISIEST: dict[Kind, int] = {"island": 1, "islands": 3}
@@ -81,12 +83,14 @@ class Asked:
         format: Of the artifact.
         x86: Whether the target is an x86 processor.
         compiled: Whether a vendor's tool compiles the artifact, for what runs integers only.
+        half: Whether the accelerator runs float16 where nothing is quantized.
     """
 
     recipe: Recipe
     format: Format
     x86: bool = False
     compiled: bool = False
+    half: bool = False
 
     @property
     def saturates(self) -> bool:
@@ -112,12 +116,15 @@ def rungs(asked: Asked) -> tuple[Kind, ...]:
     first: tuple[Kind, ...] = ("asked", "7-bit") if asked.saturates else ("asked",)
     wide: tuple[Kind, ...] = () if recipe.precision == "int16x8" else ("16-bit",)
     if not asked.mixes:
-        return (*first, *ranges, *wide, "island", "islands", "archipelago")
+        # Islands would run in float32, if at all; float16 is what the accelerator has for float.
+        last: tuple[Kind, ...] = ("float16",) if asked.half else ("island", "islands", "archipelago")
+        return (*first, *ranges, *wide, *last)
     core: tuple[Kind, ...] = ("core",) if options.operators == "all" else ()
     own: tuple[Kind, ...] = (*wide, "island", "islands", "dynamic", "dynamic-island")
     if asked.format == "onnx":  # onnxruntime has no 16-bit kernels for a CPU, and no dynamic convolutions
         own = ("island", "islands")
-    return (*first, *core, *ranges, *own, "weights", "weights-island", "weights-islands")
+    floats: tuple[Kind, ...] = ("float16",) if asked.half else ("weights", "weights-island", "weights-islands")
+    return (*first, *core, *ranges, *own, *floats)
 
 
 def alpha_of(place: int, count: int) -> float:
@@ -141,7 +148,9 @@ def changed(asked: Asked, kind: Kind, heard: Heard) -> Recipe | None:
         own[asked.format] = _of_core(own[asked.format])
     if kind != "asked" and asked.saturates:
         own["onnx"] = msgspec.structs.replace(own["onnx"], reduce_range=True)
-    if kind in RANGES:
+    if kind == "float16":
+        own = {"tflite": None, "onnx": OnnxFloat16(), "calibration_range": "minmax", "wide_layers": ()}
+    elif kind in RANGES:
         own["calibration_range"] = kind
     elif kind == "16-bit":
         wide = "int16" if asked.format == "tflite" else "uint16"

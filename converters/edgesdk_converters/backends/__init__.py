@@ -18,6 +18,8 @@ simulator of the chip; or the compiled artifact itself, run by the vendor's own 
 TORCH = "2.13.0"
 PARSER, JUDGE = "parser", "judge"
 """Options of ours beside the tools': ask TensorRT's parser; let the portable file answer for the chip."""
+HALF_ARCH = 69
+"""Hexagon's first generation that computes in half precision, by the vendor's words."""
 TENSORRT_RTX = "1.7.1.116"
 
 
@@ -67,6 +69,16 @@ class Backend:
         """Say whether a step makes the artifact; TensorRT's is the portable file, unless a parser is to be asked."""
         return self.name != "tensorrt" or PARSER in self.params(target)
 
+    def precisions(self, target: Profile) -> tuple[str, ...]:
+        """Return what a target's accelerator computes: what its profile says; half precision from Hexagon v69 on."""
+        arch = target.compiler.options.get("htp_arch", 0) if target.compiler is not None else 0
+        half = ("float16",) if self.name == "qnn" and int(arch) >= HALF_ARCH else ()
+        return (*target.runtimes[0].precisions, *half)
+
+    def halves(self, target: Profile) -> bool:
+        """Say whether a target's accelerator computes in half precision what is not quantized."""
+        return "float16" in self.recipes and "float16" in self.precisions(target)
+
     def params(self, target: Profile) -> dict[str, Any]:
         """Return the compiler's options for a target, as plain JSON, without what is not for the tool."""
         options = target.compiler.options if target.compiler is not None else {}
@@ -97,6 +109,8 @@ def _rknn(recipe: Recipe) -> str | None:
 
 
 def _qnn(recipe: Recipe) -> str | None:
+    if recipe.precision == "float16":
+        return None
     # Signed symmetric activations give wrong answers there, without a word.
     qualcomm = isinstance(recipe.onnx, OnnxStatic) and recipe.onnx.qualcomm
     return None if qualcomm else "is not quantized by Qualcomm's rules"
@@ -132,7 +146,7 @@ BACKENDS: dict[str, Backend] = {
             name="qnn",
             title="Qualcomm's onnxruntime plug-in",
             source="onnx",
-            recipes=("int8-qnn", "int16-qnn"),
+            recipes=("int8-qnn", "int16-qnn", "float16"),
             suffix="_ctx.onnx",
             runtime="onnxruntime",
             judged="artifact",

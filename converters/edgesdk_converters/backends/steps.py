@@ -39,7 +39,7 @@ def fitting_recipes(backend: Backend, target: Profile, recipes: Sequence[Recipe]
 
 def refusals(backend: Backend, target: Profile, recipes: Sequence[Recipe]) -> dict[Recipe, str | None]:
     """Return why a target's compiler does not take a recipe, by recipe in its own flavour; None where it does."""
-    precisions = target.runtimes[0].precisions
+    precisions = backend.precisions(target)
     return {
         recipe: backend.refusal(recipe)
         or (None if recipe.precision in precisions else f"{recipe.name} is {recipe.precision}")

@@ -20,9 +20,9 @@ OUTPUTS = f"{EVALUATION}.npz"
 
 
 def gate_params(
-    contract: Mapping[str, Any], metric: str, max_drop: float, *, instalments: bool, alpha: float = ALPHA
+    contract: Mapping[str, Any], metric: str, max_drop: float, *, instalments: bool | str, alpha: float = ALPHA
 ) -> dict[str, Any]:
-    """Return what the gate must know, where it is asked."""
+    """Return what the gate must know, where it is asked; for `instalments` see `looks`."""
     params = {"contract": dict(contract), "metric": metric, "max_drop": max_drop, "instalments": instalments}
     params["alpha"] = alpha
     return {**params, "function_sha256": function_sha256(metric)} if ":" in metric else params

@@ -5,6 +5,10 @@ t_(k-1)**RHO)`` where t is the share of the samples seen: the power family of sp
 Biometrika 74). The parts sum to alpha, so by the union bound all looks together are wrong with a probability of at most
 alpha, whatever they have in common; the last look keeps three quarters of it, so little power is lost.
 
+Or it may stop only where the artifact is worse (`HOPELESS`), as a repair does, which has other recipes to try. What
+passes is then judged on all samples, once, at the whole of alpha; what is refused is refused wrongly with a probability
+of at most twice alpha.
+
 Samples are taken in a seeded random order: a data set sorted by class must not be judged by its first class.
 """
 
@@ -17,6 +21,8 @@ from numpy.typing import NDArray
 
 FIRST = 128
 """Samples of the first look."""
+HOPELESS = "hopeless"
+"""In place of True: instalments end where the artifact is shown to be worse, and only there."""
 RHO = 2
 SEED = 20_260_102
 

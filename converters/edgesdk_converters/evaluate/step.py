@@ -16,7 +16,7 @@ from edgesdk_converters.data import DataSet, class_names, open_data
 from edgesdk_converters.evaluate.catalogue import AGREEMENT, METRICS, Case, find_metric, truth_kind
 from edgesdk_converters.evaluate.differences import compare_arrays
 from edgesdk_converters.evaluate.gate import GateVerdict, judge_case
-from edgesdk_converters.evaluate.looks import Look, looks, order
+from edgesdk_converters.evaluate.looks import HOPELESS, Look, looks, order
 from edgesdk_converters.evaluate.metrics import MANY_CLASSES, classification_metrics, decide, shortened
 from edgesdk_converters.evaluate.scores import Outputs
 from edgesdk_converters.isolation import Call
@@ -66,11 +66,15 @@ def paired_cases(data: DataSet, source: Outputs, artifact: Outputs) -> tuple[Cas
 def gate_verdict(data: DataSet, cases: tuple[Case, Case], params: dict[str, Any]) -> GateVerdict:
     """Return the gate's word; with ``params["instalments"]`` as of the look that these samples make.
 
+    Where they end only what is hopeless (`looks.HOPELESS`), all samples together are judged as if nobody had looked.
+
     Raises:
         ConfigError: As `judge`.
     """
     metric = find_metric(params["metric"], data.contract, truth_kind(data))
-    look = _look(data.count, len(next(iter(cases[1].outputs.values())))) if params.get("instalments") else None
+    seen, instalments = len(next(iter(cases[1].outputs.values()))), params.get("instalments")
+    looked = instalments and not (instalments == HOPELESS and seen == data.count)
+    look = _look(data.count, seen) if looked else None
     try:
         return judge_case(metric, *cases, max_drop=params["max_drop"], alpha=params.get("alpha", ALPHA), look=look)
     except (ValueError, TypeError) as error:

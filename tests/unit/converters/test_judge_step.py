@@ -8,11 +8,15 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from edgesdk_converters.data import open_data
+from edgesdk_converters.evaluate.looks import HOPELESS
 from edgesdk_converters.evaluate.step import judge
 from edgesdk_converters.isolation import Call
+from edgesdk_converters.measure import answer
 
 from edgesdk.canonical import canonical_json
 from edgesdk.contract import Contract, TensorSpec
+from edgesdk.runtime import Timings
 
 N = 300
 
@@ -86,3 +90,43 @@ def test_errors_of_numbers_are_judged_by_t(tmp_path):
     assert found["verdict"]["method"] == "t"
     assert found["verdict"]["loss"] > 0
     assert found["figures"]["averages"]["rmse"]["artifact"] > found["figures"]["averages"]["rmse"]["source"]
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_a_repair_ends_what_is_hopeless_early_and_nothing_else(tmp_path, classified, good):
+    """A rung that is worse ends at the first look; one that is not is judged on all, as if nobody had looked."""
+    source, truth = classified
+    judged(tmp_path, "classification", source, source, y=truth, metric="accuracy")
+    contract = Contract(
+        version="1.0",
+        task="classification",
+        labels=("a", "b", "c"),
+        inputs=(TensorSpec(name="x", shape=(1, 2)),),
+        outputs=(TensorSpec(name="out", shape=(1, 3)), TensorSpec(name="embedding", shape=(1, 16))),
+    )
+    told = msgspec.to_builtins(contract)
+    gate = {"contract": told, "metric": "accuracy", "max_drop": 0.3, "instalments": HOPELESS, "alpha": 0.01}
+    call = Call(
+        inputs={name: tmp_path / f"{name}.npz" for name in ("source", "artifact")},
+        params={"gate": gate},
+        out=tmp_path / "out",
+        progress=lambda _done, _total: None,
+    )
+    call.out.mkdir()
+    data = open_data(tmp_path / "data.npz", contract, labelled=False)
+    rows = {float(x[0, 0]): row for row, x in enumerate(sample["x"] for sample in data.samples())}
+
+    def run(sample):
+        row = rows[float(sample["x"][0, 0])]
+        answers = {name: values[row] for name, values in source.items()}
+        return answers if good else {**answers, "out": -answers["out"]}, Timings(0.0, 0.0, 0.0)
+
+    answered = answer(run, {"evaluation": data}, call)
+    assert answered["samples"]["evaluation"] == (N if good else N // 2)
+    names = {
+        "evaluation": tmp_path / "data.npz",
+        "artifact": call.out / "evaluation.npz",
+        "source": call.inputs["source"],
+    }
+    verdict = judge(Call(inputs=names, params=gate, out=tmp_path, progress=call.progress))["verdict"]
+    assert (verdict["outcome"], verdict["look"]) == (("pass", None) if good else ("refuse", (1, 2)))

@@ -14,7 +14,7 @@ from edgesdk_converters.sources import Source
 from edgesdk_converters.steps import Ref
 
 from edgesdk.contract import Contract, TensorSpec
-from edgesdk.errors import ConfigError
+from edgesdk.errors import ConfigError, TargetError
 from edgesdk.targets.profiles import load_profile, profile_names
 
 CONTRACT = Contract(
@@ -139,3 +139,27 @@ def test_a_gpu_may_be_left_layers_in_float(target, mixes):
     [variant] = plan(target, formats=("onnx",)).variants
     ladder = _Ladder(None, variant, None, None)  # type: ignore[arg-type] # it runs nothing
     assert ("core" in rungs(ladder._kind)) == mixes
+
+
+@pytest.mark.parametrize(
+    ("target", "half"),
+    [("qualcomm-htp-v68", False), ("qualcomm-htp-v73", True), ("rk3588", True), ("ethos-u55-128", False)],
+)
+def test_half_precision_is_for_who_has_it(target, half):
+    """Hexagon has it from v69 on, Rockchip's NPU always, an Ethos-U never: there the recipe is refused."""
+    ladder = _Ladder(None, plan(target).variants[0], None, None)  # type: ignore[arg-type] # it runs nothing
+    assert (rungs(ladder._kind)[-1] == "float16") == half
+    if half:
+        [variant] = plan(target, recipes=("float16",)).variants
+        assert variant.recipe.precision == "float16"
+    else:
+        with pytest.raises(TargetError):
+            plan(target, recipes=("float16",))
+
+
+def test_a_rung_that_the_compiler_refuses_costs_nothing():
+    """Rockchip's tool knows no percentiles and no 16 bits: its ladder has three rungs to divide alpha over."""
+    for target, taken in (("rk3588", ["asked", "mse", "float16"]), ("ethos-u55-128", None)):
+        ladder = _Ladder(None, plan(target).variants[0], None, None)  # type: ignore[arg-type] # it runs nothing
+        every = rungs(ladder._kind)
+        assert [kind for kind in every if ladder._taken(kind)] == (taken or list(every))

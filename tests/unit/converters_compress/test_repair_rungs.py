@@ -77,6 +77,17 @@ def test_tflite_on_a_cpu_leaves_arithmetic_in_float_and_at_last_all_of_it():
     assert changed(on(RECIPES["int8"], "tflite"), "dynamic-island", heard(alone=costs(1e-9))) is None
 
 
+def test_an_accelerator_that_has_half_precision_gets_it_at_last():
+    """In place of islands, which it would run in float32 if at all, and of weights alone, which no compiler takes."""
+    asked = on(RECIPES["int8-qnn"], "onnx", compiled=True, half=True)
+    assert rungs(asked) == ("asked", "percentile", "mse", "16-bit", "float16")
+    half = changed(asked, "float16", heard(NOISY))
+    assert (half.name, half.precision, half.calibrates("onnx")) == ("int8-qnn-float16", "float16", False)
+    assert half.onnx == RECIPES["float16"].onnx
+    gpu = rungs(on(RECIPES["int8-tensorrt"], "onnx", half=True))
+    assert gpu[-3:] == ("island", "islands", "float16")
+
+
 @given(st.integers(1, 12))
 def test_the_error_rates_of_all_rungs_make_the_gates(count):
     """Bonferroni: however many rungs there are, together they spend the gate's alpha and no more."""
