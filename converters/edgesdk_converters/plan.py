@@ -117,7 +117,7 @@ class Wanted:
         max_drop: Largest loss that the gate allows.
         metric: What the gate judges by.
         alpha: Its error rate.
-        stop_early: Whether artifacts are run in instalments, until the gate is decided.
+        stop_early: Whether artifacts are run in instalments, until the gate is decided; or `looks.HOPELESS`.
         doctor: Whether calibration data is examined.
         fail_on_fallback: Largest share that the lint lets run beside an accelerator.
     """
@@ -132,7 +132,7 @@ class Wanted:
     max_drop: float
     metric: str = "accuracy"
     alpha: float = ALPHA
-    stop_early: bool = False
+    stop_early: bool | str = False
     doctor: bool = True
     fail_on_fallback: float | None = None
 
