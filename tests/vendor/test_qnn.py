@@ -42,6 +42,16 @@ def test_a_release_for_a_qualcomm_npu(converted):
     assert variant.requirements.accelerator == "qualcomm-htp-v75"
 
 
+def test_half_precision_runs_whole_on_a_newer_hexagon(converted):
+    """Nothing is quantized, all of it goes to the NPU, and the answers are float's but for half rounding."""
+    made = converted("v1.onnx", "qualcomm-htp", recipes=["float16"])
+    [variant], [report] = made.index.variants, made.report["variants"]
+    assert (report["placement"]["cpu"], report["compiled"]["whole"]) == (0, True)
+    assert variant.evaluation is not None
+    parity = variant.evaluation.details["parity"]
+    assert all(0 < each["max_abs"] < 0.01 for each in parity.values())
+
+
 def test_an_operator_that_the_npu_lacks_is_told_and_refused_if_asked(call, tmp_path):
     """The runtime may not fall back without a word: Hardmax is named, and the rest still compiles."""
     path = tmp_path / "model.onnx"

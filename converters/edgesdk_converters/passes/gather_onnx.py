@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgesdk_converters.passes.unroll_onnx import read_names
+
 if TYPE_CHECKING:
     import onnx
 
@@ -18,6 +20,8 @@ MOVERS = frozenset({"Reshape", "Unsqueeze", "Squeeze", "Identity"})
 AXES_OPSET = 13
 """Since then a Softmax is over its axis alone; before, over that and all after it."""
 ONE = "/one"
+SIX = 6
+"""Where TFLite's RELU6 ends."""
 
 
 def gather(model: onnx.ModelProto) -> int:
@@ -28,6 +32,35 @@ def gather(model: onnx.ModelProto) -> int:
     """
     found = _Finder(model)
     return found.softmaxes() + found.reciprocals()
+
+
+def widen_sigmoids(model: onnx.ModelProto) -> int:
+    """Write each HardSigmoid as a Relu6, in place: ``min(max(6 (a x + b), 0), 6) / 6``; return how many they were.
+
+    Trap: TFLite's RELU_0_TO_1, which it becomes otherwise, stays float, and with it the way to the NPU and back.
+    """
+    import onnx  # noqa: PLC0415 - only in the child
+
+    nodes = [node for node in model.graph.node if node.op_type == "HardSigmoid"]
+    for node in nodes:
+        place = list(model.graph.node).index(node)
+        given = {item.name: item.f for item in node.attribute}
+        name, top = node.output[0], float(SIX)
+        numbers = {"slope": given.get("alpha", 0.2) * top, "base": given.get("beta", 0.5) * top, "part": 1 / top}
+        for word, value in {**numbers, "low": 0.0, "high": top}.items():
+            tensor = onnx.numpy_helper.from_array(np.array(value, np.float32), f"{name}/{word}")
+            model.graph.initializer.append(tensor)
+        parts = [
+            ("Mul", [node.input[0], f"{name}/slope"], f"{name}/steep"),
+            ("Add", [f"{name}/steep", f"{name}/base"], f"{name}/raised"),
+            ("Clip", [f"{name}/raised", f"{name}/low", f"{name}/high"], f"{name}/six"),
+            ("Mul", [f"{name}/six", f"{name}/part"], name),
+        ]
+        model.graph.node.remove(node)
+        for step, (op, inputs, output) in enumerate(parts):
+            made = onnx.helper.make_node(op, inputs, [output], name=f"{node.name or name}/{op}{step}")
+            model.graph.node.insert(place + step, made)
+    return len(nodes)
 
 
 class _Finder:
@@ -135,7 +168,7 @@ class _Finder:
     def _drop_unread(self) -> None:
         graph = self._graph
         while True:
-            read = {name for node in graph.node for name in node.input} | {entry.name for entry in graph.output}
+            read = read_names(graph)
             idle = [node for node in graph.node if read.isdisjoint(node.output)]
             for node in idle:
                 graph.node.remove(node)

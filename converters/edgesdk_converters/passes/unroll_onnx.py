@@ -98,9 +98,20 @@ def _copy(node: onnx.NodeProto) -> onnx.NodeProto:
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:
-    used = {name for node in graph.node for name in node.input} | {entry.name for entry in graph.output}
+    used = read_names(graph)
     for tensor in [each for each in graph.initializer if each.name not in used]:
         graph.initializer.remove(tensor)
+
+
+def read_names(graph: onnx.GraphProto) -> set[str]:
+    """Return what nodes read, also those in the bodies of others, and what the graph gives."""
+    found = {entry.name for entry in graph.output}
+    for node in graph.node:
+        found.update(node.input)
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                found |= read_names(inner)
+    return found
 
 
 def _shapes(graph: onnx.GraphProto) -> dict[str, list[int]]:
@@ -154,7 +165,6 @@ class _Writer:
     def __init__(self, graph: onnx.GraphProto, layer: _Layer) -> None:
         self._graph, self._layer = graph, layer
         self._nodes: list[onnx.NodeProto] = []
-        self._stored: dict[tuple[str, str], str] = {}
 
     def write(self) -> list[onnx.NodeProto]:
         """Return the operators; they write what the layer wrote."""

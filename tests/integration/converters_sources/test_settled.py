@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from edgesdk_converters.passes.gather_onnx import gather
+from edgesdk_converters.passes.gather_onnx import gather, widen_sigmoids
 from edgesdk_converters.passes.unroll_onnx import unroll
 from edgesdk_converters.sources.settled import settle
 from onnx import TensorProto, helper, numpy_helper
@@ -161,3 +161,18 @@ def test_what_only_looks_like_a_softmax_is_left():
     source = onnx.shape_inference.infer_shapes(softmaxed({"least": np.array(0.5, np.float32)}), data_prop=True)
     gather(source)
     assert "Softmax" not in {node.op_type for node in source.graph.node}
+
+
+def test_a_hard_sigmoid_is_written_with_relu6():
+    """The same values by operators that TFLite's tools quantize, with the operator's own slope or the usual one."""
+    nodes = [
+        helper.make_node("HardSigmoid", ["x"], ["a"], name="usual"),
+        helper.make_node("HardSigmoid", ["a"], ["y"], name="own", alpha=0.4, beta=0.1),
+    ]
+    source = model(nodes, [("x", TensorProto.FLOAT, [2, 5])], [("y", TensorProto.FLOAT, [2, 5])], {})
+    made = onnx.ModelProto()
+    made.CopyFrom(source)
+    assert widen_sigmoids(made) == 2
+    onnx.checker.check_model(made, full_check=True)
+    feed = {"x": np.linspace(-5, 5, 10, dtype=np.float32).reshape(2, 5)}
+    np.testing.assert_allclose(answers(made, feed)[0], answers(source, feed)[0], atol=1e-6)

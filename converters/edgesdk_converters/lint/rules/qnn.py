@@ -114,6 +114,7 @@ _TAKEN = "the HTP's compiler takes it"
 _FAILS = "onnxruntime-qnn hands it over, and building the graph fails: nothing of the model is compiled."
 _CPU = "The operator falls back to the CPU."
 _FIX = "Fix it at export."
+_UNROLL = "Unroll it at export (Keras: unroll=True); edge convert writes an LSTM of up to 32 fixed steps out itself."
 RULES: tuple[Rule, ...] = (
     _rule(
         "static-shape",
@@ -157,7 +158,7 @@ RULES: tuple[Rule, ...] = (
     _rule("gather", "indices are not negative", _negative_index, "Gather", _CPU, "Write indices from the front."),
     _rule("lp", "p is 2", attribute("p", 2, default=2), "LpNormalization", _CPU, "Use p=2."),
     _rule("compiles", _TAKEN, _stops, "Selu ThresholdedRelu", _FAILS, "Use Elu or Relu.", "refused"),
-    _rule("recurrent", _TAKEN, _stops, "GRU LSTM", _FAILS, "Unroll it at export (Keras: unroll=True).", "refused"),
+    _rule("recurrent", _TAKEN, _stops, "GRU LSTM", _FAILS, _UNROLL, "refused"),
     _rule("scatters", _TAKEN, _plain_scatter, "ScatterND", _FAILS, "Use ScatterElements.", "refused"),
     _rule("range", "start, limit and step are constants", constant_input(1, "the limit"), "Range", _CPU, _FIX),
     _rule("one-hot", "the depth is constant", constant_input(1, "the depth"), "OneHot", _CPU, _FIX),
