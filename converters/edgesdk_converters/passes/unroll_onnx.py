@@ -1,8 +1,13 @@
-"""ONNX's LSTM written out in plain operators, step by step: compilers of accelerators take no LSTM, or crash on it.
+"""ONNX's LSTM and GRU written out in plain operators, step by step: compilers of accelerators crash on them.
 
-What it computes stays the same (https://onnx.ai/onnx/operators/onnx__LSTM.html): gates ``i, o, f, c`` in this order,
+What they compute stays the same (https://onnx.ai/onnx/operators/onnx__LSTM.html and ``…GRU.html``). Of an LSTM, with
+gates ``i, o, f, c`` in this order,
 
     i, o, f = sigmoid(W x + R h + b)    c' = f c + i tanh(W x + R h + b)    h' = o tanh(c')
+
+and of a GRU, with gates ``z, r, n``, with ``linear_before_reset``, as PyTorch and Keras have it,
+
+    z, r = sigmoid(W x + R h + b)    n = tanh(W x + b + r (R h + b))    h' = (1 - z) n + z h = n + z (h - n)
 
 Matrix products and gates can then be quantized and placed one by one. Each step adds some fifteen operators, but no
 weights; so many steps stay as they are.
@@ -24,26 +29,26 @@ MOST_STEPS = 32
 """Of one sequence; with more the file would be all operators."""
 MIN_OPSET = 10
 """Since then a Slice takes its bounds as inputs."""
-GATES = 4
+GATES = {"LSTM": 4, "GRU": 3}
 SEQUENCE, WEIGHTS, RECURRENT, BIAS, LENGTHS, HIDDEN, CELL, PEEPHOLES = range(8)
-"""Places of an LSTM's inputs."""
+"""Places of an LSTM's inputs; a GRU has the same, and neither a cell nor peepholes."""
 _UNKNOWN = frozenset({"activations", "activation_alpha", "activation_beta", "clip", "input_forget", "layout"})
 """Attributes that change what is computed; where one is set the layer stays as it is."""
-DEFAULT = [b"sigmoid", b"tanh", b"tanh"]
-"""Activations of one direction: of the gates, of what enters the cell, of what leaves it."""
+DEFAULT = {"LSTM": [b"sigmoid", b"tanh", b"tanh"], "GRU": [b"sigmoid", b"tanh"]}
+"""Activations of one direction: of the gates, of what enters the state, of what leaves an LSTM's cell."""
 Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Layer:
-    """An LSTM whose sizes and weights are known.
+    """An LSTM or GRU whose sizes and weights are known.
 
     Attributes:
         node: The operator.
         sizes: Steps, batch and features of its sequence.
-        weights: ``[directions, 4 * hidden, features]``.
-        recurrent: ``[directions, 4 * hidden, hidden]``.
-        bias: ``[directions, 4 * hidden]``, both halves added.
+        weights: ``[directions, gates * hidden, features]``.
+        recurrent: ``[directions, gates * hidden, hidden]``.
+        bias: Of either of them, ``[directions, 2, gates * hidden]``.
         directions: Of time, one for each of its parts.
     """
 
@@ -66,7 +71,7 @@ class _Layer:
 
 
 def unroll(model: onnx.ModelProto) -> int:
-    """Write out every LSTM of the main graph whose sizes are known, in place; return how many they were.
+    """Write out every LSTM and GRU of the main graph whose sizes are known, in place; return how many they were.
 
     Args:
         model: With the shapes of its values inferred.
@@ -78,7 +83,7 @@ def unroll(model: onnx.ModelProto) -> int:
     layers = {
         place: layer
         for place, node in enumerate(model.graph.node)
-        if node.op_type == "LSTM" and (layer := _layer(node, shapes, stored)) is not None
+        if node.op_type in GATES and (layer := _layer(node, shapes, stored)) is not None
     }
     nodes: list[onnx.NodeProto] = []
     for place, node in enumerate(model.graph.node):
@@ -123,7 +128,7 @@ def _shapes(graph: onnx.GraphProto) -> dict[str, list[int]]:
 
 
 def _layer(node: onnx.NodeProto, shapes: dict[str, list[int]], stored: dict[str, onnx.TensorProto]) -> _Layer | None:
-    """Return what is known of an LSTM; None where it stays as it is."""
+    """Return what is known of a recurrent layer; None where it stays as it is."""
     import onnx  # noqa: PLC0415 - only in the child
 
     inputs = [*node.input, *[""] * (PEEPHOLES + 1 - len(node.input))]
@@ -132,7 +137,9 @@ def _layer(node: onnx.NodeProto, shapes: dict[str, list[int]], stored: dict[str,
     sizes = tuple(shape)
     if len(sizes) != 3 or not all(sizes) or sizes[0] > MOST_STEPS:  # noqa: PLR2004 - steps, batch, features
         return None
-    if any(inputs[place] for place in (LENGTHS, PEEPHOLES)) or any(_says(attributes.get(name)) for name in _UNKNOWN):
+    said = any(_says(node.op_type, attributes.get(name)) for name in _UNKNOWN)
+    before = node.op_type == "GRU" and not ("linear_before_reset" in attributes and attributes["linear_before_reset"].i)
+    if said or before or inputs[LENGTHS] or inputs[PEEPHOLES]:
         return None
     weights = [inputs[place] for place in (WEIGHTS, RECURRENT, BIAS) if inputs[place]]
     if not all(name in stored and stored[name].data_type == onnx.TensorProto.FLOAT for name in weights):
@@ -146,17 +153,18 @@ def _layer(node: onnx.NodeProto, shapes: dict[str, list[int]], stored: dict[str,
         sizes=(sizes[0], sizes[1], sizes[2]),
         weights=arrays[0],
         recurrent=arrays[1],
-        bias=halves[:, :wide] + halves[:, wide:],
+        bias=halves.reshape(len(halves), 2, wide),
         directions={"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}[direction],
     )
 
 
-def _says(attribute: onnx.AttributeProto | None) -> bool:
+def _says(kind: str, attribute: onnx.AttributeProto | None) -> bool:
     """Say whether an attribute is set to something other than its default."""
     if attribute is None:
         return False
     named = [name.lower() for name in attribute.strings]
-    return bool(attribute.i or attribute.f or attribute.floats) or named != DEFAULT * (len(named) // len(DEFAULT))
+    usual = DEFAULT[kind]
+    return bool(attribute.i or attribute.f or attribute.floats) or named != usual * (len(named) // len(usual))
 
 
 class _Writer:
@@ -190,32 +198,52 @@ class _Writer:
         whole = layer.node.input[SEQUENCE]
         weights = self._store(f"{place}/W", layer.weights[place].T)
         recurrent = self._store(f"{place}/R", layer.recurrent[place].T)
-        bias = self._store(f"{place}/b", layer.bias[place])
-        hidden, cell = self._initial(HIDDEN, place), self._initial(CELL, place)
+        biases = [self._store(f"{place}/b{half}", layer.bias[place, half]) for half in range(2)]
+        hidden = self._initial(HIDDEN, place)
+        cell = self._initial(CELL, place) if layer.node.op_type == "LSTM" else ""
         found = [""] * steps
         for step in reversed(range(steps)) if backwards else range(steps):
             word = f"{place}/{step}"
             row = whole if steps == 1 else self._slice(whole, step, step + 1, 0, f"{word}/x")
             flat = self._shaped(row, [batch, features], f"{word}/flat")
-            own = self._add("Gemm", [flat, weights, bias], f"{word}/own")
-            back = self._add("MatMul", [hidden, recurrent], f"{word}/back")
-            gates = self._add("Add", [own, back], f"{word}/gates")
-            hidden, cell = self._step(gates, cell, word)
+            own = self._add("Gemm", [flat, weights, biases[0]], f"{word}/own")
+            back = self._add("Gemm", [hidden, recurrent, biases[1]], f"{word}/back")
+            if cell:
+                hidden, cell = self._long(own, back, cell, word)
+            else:
+                hidden = self._gated(own, back, hidden, word)
             found[step] = hidden
         return found, cell
 
-    def _step(self, gates: str, cell: str, word: str) -> tuple[str, str]:
-        size = self._layer.hidden
-        parts = [self._slice(gates, gate * size, (gate + 1) * size, 1, f"{word}/{gate}") for gate in range(GATES)]
+    def _long(self, own: str, back: str, cell: str, word: str) -> tuple[str, str]:
+        """Write a step of an LSTM; return its hidden and its cell state."""
+        gates = self._parts(self._add("Add", [own, back], f"{word}/gates"), word)
         enters, leaves, stays = (
-            self._add("Sigmoid", [part], f"{word}/{name}") for part, name in zip(parts[:3], "iof", strict=True)
+            self._add("Sigmoid", [part], f"{word}/{name}") for part, name in zip(gates[:3], "iof", strict=True)
         )
-        new = self._add("Tanh", [parts[3]], f"{word}/c")
+        new = self._add("Tanh", [gates[3]], f"{word}/c")
         kept = self._add("Mul", [stays, cell], f"{word}/kept")
         added = self._add("Mul", [enters, new], f"{word}/added")
         cell = self._add("Add", [kept, added], f"{word}/cell")
         shown = self._add("Tanh", [cell], f"{word}/shown")
         return self._add("Mul", [leaves, shown], f"{word}/hidden"), cell
+
+    def _gated(self, own: str, back: str, hidden: str, word: str) -> str:
+        """Write a step of a GRU; return its hidden state."""
+        owns, backs = self._parts(own, f"{word}/own"), self._parts(back, f"{word}/back")
+        sums = [
+            self._add("Add", list(pair), f"{word}/sum{k}") for k, pair in enumerate(zip(owns[:2], backs, strict=False))
+        ]
+        stays, resets = (self._add("Sigmoid", [each], f"{word}/{name}") for each, name in zip(sums, "zr", strict=True))
+        reset = self._add("Mul", [resets, backs[2]], f"{word}/reset")
+        new = self._add("Tanh", [self._add("Add", [owns[2], reset], f"{word}/sum")], f"{word}/n")
+        far = self._add("Sub", [hidden, new], f"{word}/far")
+        return self._add("Add", [new, self._add("Mul", [stays, far], f"{word}/kept")], f"{word}/hidden")
+
+    def _parts(self, gates: str, word: str) -> list[str]:
+        """Return the gates that lie side by side in one value."""
+        size, count = self._layer.hidden, GATES[self._layer.node.op_type]
+        return [self._slice(gates, gate * size, (gate + 1) * size, 1, f"{word}/{gate}") for gate in range(count)]
 
     def _initial(self, which: int, place: int) -> str:
         """Return the state before the first step, ``[batch, hidden]``."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 DEFAULT_DOMAIN = frozenset({"", "ai.onnx"})
 FIXED = "/fixed"
-UNTAKEN = frozenset({"If", "LSTM", "Exp", "Reciprocal"})
+UNTAKEN = frozenset({"If", "LSTM", "GRU", "Exp", "Reciprocal"})
 """Operators that some compiler does not take; a model with none of them is left as it is."""
 
 

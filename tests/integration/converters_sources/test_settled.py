@@ -29,33 +29,41 @@ def answers(made, feed):
     return session.run(None, feed)
 
 
-def recurrent(direction, *, states=True, **attributes):
-    """An LSTM with random weights, as exporters write it; all three outputs are the graph's."""
-    random, ways = np.random.default_rng(0), 2 if direction == "bidirectional" else 1
-    sizes = {"w": (ways, 4 * HIDDEN, FEATURES), "r": (ways, 4 * HIDDEN, HIDDEN), "b": (ways, 8 * HIDDEN)}
-    stored = {name: random.normal(size=size).astype(np.float32) for name, size in sizes.items()}
-    inputs = [("x", TensorProto.FLOAT, [STEPS, BATCH, FEATURES])]
-    if states:
-        inputs += [(name, TensorProto.FLOAT, [ways, BATCH, HIDDEN]) for name in ("h", "c")]
-    outputs = [("y", TensorProto.FLOAT, [STEPS, ways, BATCH, HIDDEN])]
-    outputs += [(name, TensorProto.FLOAT, [ways, BATCH, HIDDEN]) for name in ("hn", "cn")]
-    taken = ["x", "w", "r", "b", *(["", "h", "c"] if states else [])]
-    node = helper.make_node(
-        "LSTM", taken, ["y", "hn", "cn"], name="lstm", hidden_size=HIDDEN, direction=direction, **attributes
+def recurrent(direction, *, kind="LSTM", states=True, **attributes):
+    """A recurrent layer with random weights, as exporters write it; all that it gives are the graph's outputs."""
+    random, ways, gates = (
+        np.random.default_rng(0),
+        2 if direction == "bidirectional" else 1,
+        {"LSTM": 4, "GRU": 3}[kind],
     )
+    sizes = {
+        "w": (ways, gates * HIDDEN, FEATURES),
+        "r": (ways, gates * HIDDEN, HIDDEN),
+        "b": (ways, 2 * gates * HIDDEN),
+    }
+    stored = {name: random.normal(size=size).astype(np.float32) for name, size in sizes.items()}
+    named = ("h", "c")[: gates - 2]
+    inputs = [("x", TensorProto.FLOAT, [STEPS, BATCH, FEATURES])]
+    inputs += [(name, TensorProto.FLOAT, [ways, BATCH, HIDDEN]) for name in named if states]
+    outputs = [("y", TensorProto.FLOAT, [STEPS, ways, BATCH, HIDDEN])]
+    outputs += [(f"{name}n", TensorProto.FLOAT, [ways, BATCH, HIDDEN]) for name in named]
+    taken = ["x", "w", "r", "b", *(["", *named] if states else [])]
+    given = [name for name, *_ in outputs]
+    node = helper.make_node(kind, taken, given, name="layer", hidden_size=HIDDEN, direction=direction, **attributes)
     return model([node], inputs, outputs, stored)
 
 
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
 @pytest.mark.parametrize("states", [True, False])
-def test_an_lstm_is_written_out_and_computes_the_same(direction, states):
-    """Every direction, with states that are given or zero: all three outputs are the same but for rounding."""
-    source = recurrent(direction, states=states)
+@pytest.mark.parametrize(("kind", "attributes"), [("LSTM", {}), ("GRU", {"linear_before_reset": 1})])
+def test_a_recurrent_layer_is_written_out_and_computes_the_same(kind, attributes, direction, states):
+    """Every direction, with states that are given or zero: all outputs are the same but for rounding."""
+    source = recurrent(direction, kind=kind, states=states, **attributes)
     made = onnx.ModelProto()
     made.CopyFrom(source)
     assert unroll(made) == 1
     onnx.checker.check_model(made, full_check=True)
-    assert not {node.op_type for node in made.graph.node} & {"LSTM", "If", "Loop"}
+    assert not {node.op_type for node in made.graph.node} & {"LSTM", "GRU", "If", "Loop"}
     random = np.random.default_rng(1)
     shapes = {entry.name: [size.dim_value for size in entry.type.tensor_type.shape.dim] for entry in made.graph.input}
     feed = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
@@ -63,12 +71,20 @@ def test_an_lstm_is_written_out_and_computes_the_same(direction, states):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("attributes", [{"clip": 1.0}, {"input_forget": 1}, {"activations": ["Relu", "Tanh", "Tanh"]}])
-def test_an_lstm_of_another_kind_stays_as_it_is(attributes):
-    """What is not written out is left alone, and not computed otherwise."""
-    made = recurrent("forward", **attributes)
+@pytest.mark.parametrize(
+    ("kind", "attributes"),
+    [
+        ("LSTM", {"clip": 1.0}),
+        ("LSTM", {"input_forget": 1}),
+        ("LSTM", {"activations": ["Relu", "Tanh", "Tanh"]}),
+        ("GRU", {}),
+    ],
+)
+def test_a_layer_of_another_kind_stays_as_it_is(kind, attributes):
+    """What is not written out is left alone, and not computed otherwise: a GRU that resets before its product too."""
+    made = recurrent("forward", kind=kind, **attributes)
     assert unroll(made) == 0
-    assert [node.op_type for node in made.graph.node] == ["LSTM"]
+    assert [node.op_type for node in made.graph.node] == [kind]
 
 
 RATE = Contract(

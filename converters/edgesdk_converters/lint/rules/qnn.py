@@ -114,7 +114,7 @@ _TAKEN = "the HTP's compiler takes it"
 _FAILS = "onnxruntime-qnn hands it over, and building the graph fails: nothing of the model is compiled."
 _CPU = "The operator falls back to the CPU."
 _FIX = "Fix it at export."
-_UNROLL = "Unroll it at export (Keras: unroll=True); edge convert writes an LSTM of up to 32 fixed steps out itself."
+_UNROLL = "Unroll it at export (Keras: unroll=True); edge convert writes up to 32 fixed steps out itself."
 RULES: tuple[Rule, ...] = (
     _rule(
         "static-shape",
