@@ -1,7 +1,7 @@
 """Error rates and power of the accuracy gate, by simulation: `python benchmarks/gate.py > docs/statistics.md`.
 
-Seeded; takes about five minutes. Everything here is drawn from the model in which the tests are stated: independent
-samples. `--quick` draws a tenth.
+Seeded; takes about ten minutes. Everything here is drawn from the model in which the tests are stated: independent
+samples. `--quick` draws a tenth; `--classes` prints the section of F1, precision and recall alone.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import gate_classes
 import numpy as np
 from edgesdk_converters.evaluate import scores
 from edgesdk_converters.evaluate.compare import Question, compare
 from edgesdk_converters.evaluate.looks import looks
+from gate_classes import share
 
 from edgesdk.stats import binomial_at_least, clopper_pearson, paired_loss_test
 
@@ -119,7 +121,7 @@ def approximate(random: Random, runs: int) -> None:
     """Print how often metrics that are no share of samples are judged wrongly at the very limit, at alpha 5 %."""
     alpha, margin = 0.05, 0.02
     print("| metric | by | samples | refused | passed |\n| --- | --- | ---: | ---: | ---: |")
-    for name, make, method in (("MAE", errors, "t"), ("RMSE", roots, "bootstrap"), ("macro F1", f1, "bootstrap")):
+    for name, make, method in (("MAE", errors, "t"), ("RMSE", roots, "bootstrap")):
         for n in (100, 400) if method == "t" else (200, 400):
             refused = passed = 0
             for _ in range(runs):
@@ -127,12 +129,6 @@ def approximate(random: Random, runs: int) -> None:
                 found = compare(source, artifact, n, Question(greater=greater, margin=margin, alpha=alpha))
                 refused, passed = refused + (found.p_above <= alpha), passed + (found.p_below <= alpha)
             print(f"| {name} | {method} | {n} | {share(refused, runs)} | {share(passed, runs)} |")
-
-
-def share(count: int, runs: int) -> str:
-    """Return a share of draws with its exact 95 % interval."""
-    low, high = clopper_pearson(count, runs)
-    return f"{count / runs:.1%} ({low:.1%} to {high:.1%})"
 
 
 def errors(random: Random, n: int, margin: float) -> tuple[scores.Scored, scores.Scored, bool]:
@@ -154,15 +150,6 @@ def roots(random: Random, n: int, margin: float) -> tuple[scores.Scored, scores.
     )
 
 
-def f1(random: Random, n: int, margin: float) -> tuple[scores.Scored, scores.Scored, bool]:
-    """Two classes of one size, of which the artifact answers as many more wrong as the limit says."""
-    truth = random.integers(0, 2, n)
-    lot = random.random(n)
-    answers = [np.where(lot < wrong, 1 - truth, truth) for wrong in (0.1, 0.1 + margin)]
-    source, artifact = (scores.averaged(np.eye(2)[each], truth, 2, "f1", weighted=False) for each in answers)
-    return source, artifact, True
-
-
 HEAD = """# The accuracy gate in numbers
 
 Simulated by `benchmarks/gate.py`, seeded: {runs:,} draws a line ({few} for approximate methods). What is tested and why
@@ -173,11 +160,19 @@ stretch.
 
 
 def main() -> None:
-    """Print the page."""
+    """Print the page, or its last section."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args().quick
-    runs, few = (200, 15) if quick else (2000, 150)
+    parser.add_argument("--classes", action="store_true")
+    options = parser.parse_args()
+    runs, few = (200, 15) if options.quick else (2000, 150)
+    if not options.classes:
+        page(runs, few)
+    gate_classes.section(runs // 2)
+
+
+def page(runs: int, few: int) -> None:
+    """Print everything before the section of figures of classes."""
     random = np.random.default_rng(20_260_104)
     print(HEAD.format(runs=runs, few=few))
     print("## At the very limit, alpha 1 %\n\nAn artifact that loses exactly what is allowed, judged at once.\n")

@@ -15,6 +15,7 @@ from edgesdk.contract import Contract, Task
 from edgesdk.errors import ConfigError
 from edgesdk_converters.data import DataSet, has_batch
 from edgesdk_converters.evaluate import scores
+from edgesdk_converters.evaluate.classwise import FIGURES, Figure
 from edgesdk_converters.evaluate.scores import Outputs, Scored
 from edgesdk_converters.functions import file_of, find_function, load_function, reported
 
@@ -83,7 +84,7 @@ class Metric:
     share: bool = True
 
 
-def _of_classes(figure: str, *, weighted: bool) -> Callable[[Case], Scored]:
+def _of_classes(figure: Figure, *, weighted: bool) -> Callable[[Case], Scored]:
     def score(case: Case) -> Scored:
         found = case.first()
         return scores.averaged(found, case.classes(), max(2, found.shape[1]), figure, weighted=weighted)
@@ -122,7 +123,7 @@ METRICS: dict[str, Metric] = {
                 truth=_CLASS,
                 score=_of_classes(figure, weighted=weighted),
             )
-            for figure in ("precision", "recall", "f1")
+            for figure in FIGURES
             for weighted in (False, True)
         ),
         Metric(

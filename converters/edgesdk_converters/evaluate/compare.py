@@ -4,6 +4,7 @@
 | --- | --- |
 | 0 or 1 per sample | exact (`edgesdk.stats`) |
 | a number per sample | t on the differences (Student 1908); approximate where they are far from normal |
+| of classes (F1, precision, recall) | bounds by reweighting (`evaluate.reweighted`); seen to hold by simulation |
 | of the whole set | BCa bootstrap (`evaluate.bootstrap`); approximate |
 """
 
@@ -19,12 +20,17 @@ from numpy.typing import NDArray
 
 from edgesdk.stats import examples_needed, incomplete_beta, paired_difference_interval, paired_loss_test
 from edgesdk_converters.evaluate.bootstrap import bootstrap
+from edgesdk_converters.evaluate.classwise import ClassFigure
+from edgesdk_converters.evaluate.reweighted import Reweighted, reweigh
 from edgesdk_converters.evaluate.scores import Scored
 
-Method = Literal["exact", "t", "bootstrap"]
-ENOUGH: dict[Method, int] = {"exact": 1, "t": 30, "bootstrap": 200}
-"""Samples below which a method shows nothing: of 100 the bootstrap of F1 passes twice as many as it says."""
-_WIDE = 1e300
+Method = Literal["exact", "t", "reweighted", "bootstrap"]
+ENOUGH: dict[Method, int] = {"exact": 1, "t": 30, "reweighted": 30, "bootstrap": 200}
+"""Samples below which a method shows nothing. By weights it is the square of the number of classes, too: figures of
+many classes of few samples are biased by more than their spread."""
+_WIDE, _TINY = 1e300, 1e-12
+STEP, MOST, SEARCHED = 1.15, 1000, 2000
+"""Of the search for the number of samples that decides: its steps, its end in multiples, its draws."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +90,8 @@ def compare(source: Scored, artifact: Scored, count: int, question: Question) ->
     """
     if count == 0:
         raise ValueError("expected at least one sample")
+    if source.of_classes is not None and artifact.of_classes is not None:
+        return _by_weights(source.of_classes, artifact.of_classes, question)
     if source.samples is None or artifact.samples is None:
         return _by_bootstrap(source, artifact, count, question)
     if not question.greater or not _flags(source.samples) or not _flags(artifact.samples):
@@ -139,6 +147,39 @@ def _by_t(source: NDArray[np.float64], artifact: NDArray[np.float64], question: 
         p_below=p_below,
         needed=_needed(loss, spread * math.sqrt(count), (count, ENOUGH["t"]), question, min(p_above, p_below)),
     )
+
+
+def _by_weights(source: ClassFigure, artifact: ClassFigure, question: Question) -> Paired:
+    count, drawn = len(source.truth), reweigh(source, artifact)
+    least = max(ENOUGH["reweighted"], drawn.classes**2)
+    p_above, p_below = drawn.p_values(question.margin) if count >= least else (1.0, 1.0)
+    open_ = min(p_above, p_below) > question.alpha
+    return Paired(
+        method="reweighted",
+        samples=count,
+        value=drawn.value,
+        source_value=drawn.source_value,
+        interval=drawn.interval(question.interval_alpha),
+        loss=drawn.source_value - drawn.value,
+        p_above=p_above,
+        p_below=p_below,
+        needed=_needed_by_weights(source, artifact, drawn, least, question) if open_ else None,
+    )
+
+
+def _needed_by_weights(
+    source: ClassFigure, artifact: ClassFigure, drawn: Reweighted, least: int, question: Question
+) -> int | None:
+    """Return about how many samples decide if there are more of each kind alike; None if a thousand times do not."""
+    count, z = len(source.truth), NormalDist().inv_cdf(1 - question.alpha)
+    distance = max(abs(question.margin - drawn.source_value + drawn.value), _TINY)
+    scale = max(1.0, least / count, 0.8 * (z * float(np.std(drawn.losses)) / distance) ** 2)
+    while scale <= MOST:
+        again = reweigh(source, artifact, scale=scale, draws=SEARCHED)
+        if min(again.p_values(question.margin)) <= question.alpha:
+            return max(count + 1, math.ceil(count * scale))
+        scale *= STEP
+    return None
 
 
 def _by_bootstrap(source: Scored, artifact: Scored, count: int, question: Question) -> Paired:
@@ -205,4 +246,4 @@ def _needed(loss: float, deviation: float, sizes: tuple[int, int], question: Que
         return None
     z = NormalDist().inv_cdf(1 - question.alpha)
     wanted = max(least, math.ceil((deviation * z / distance) ** 2 * 1.05), count + 1)
-    return wanted if wanted <= 1000 * count else None
+    return wanted if wanted <= MOST * count else None

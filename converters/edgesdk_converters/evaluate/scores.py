@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesdk_converters.evaluate.classwise import ClassFigure, Figure
 from edgesdk_converters.evaluate.metrics import decide
 
 Outputs = dict[str, NDArray[Any]]
@@ -32,10 +33,12 @@ class Scored:
     Attributes:
         value: The metric on chosen rows; a row may be chosen more than once.
         samples: float64 [N], of which the metric is the mean; None if it is no mean.
+        of_classes: What it is an average over classes of; None if it is no such figure.
     """
 
     value: Value
     samples: NDArray[np.float64] | None = None
+    of_classes: ClassFigure | None = None
 
 
 def mean_of(samples: NDArray[Any]) -> Scored:
@@ -70,27 +73,20 @@ def answered_classes(outputs: Outputs) -> NDArray[np.int64]:
     return np.concatenate(columns, axis=1)
 
 
-def averaged(scores: NDArray[Any], truth: NDArray[np.int64], classes: int, figure: str, *, weighted: bool) -> Scored:
-    """Return ``precision``, ``recall`` or ``f1``, averaged over the classes that occur, plainly or by their size."""
-    answers = decide(scores)
+def averaged(scores: NDArray[Any], truth: NDArray[np.int64], classes: int, figure: Figure, *, weighted: bool) -> Scored:
+    """Return ``precision``, ``recall`` or ``f1``, averaged over the classes that occur, plainly or by their size.
+
+    Raises:
+        ValueError: If `truth` holds a class that there is not.
+    """
+    if truth.size and truth.max() >= classes:
+        raise ValueError(f"expected classes 0..{classes - 1}, got {truth.max()}")
+    found = ClassFigure(answers=decide(scores), truth=truth, classes=classes, figure=figure, weighted=weighted)
 
     def value(rows: Rows) -> float:
-        return _averaged(answers[rows], truth[rows], classes, figure, weighted=weighted)
+        return float(found.of(np.bincount(rows, minlength=len(truth)).astype(np.float64)[np.newaxis])[0])
 
-    return Scored(value=value)
-
-
-def _averaged(
-    answers: NDArray[np.int64], truth: NDArray[np.int64], classes: int, figure: str, *, weighted: bool
-) -> float:
-    hits = np.bincount(truth[answers == truth], minlength=classes).astype(np.float64)
-    support = np.bincount(truth, minlength=classes).astype(np.float64)
-    answered = np.bincount(answers[answers >= 0], minlength=classes).astype(np.float64)
-    over = {"precision": answered, "recall": support, "f1": (answered + support) / 2}[figure]
-    each = np.divide(hits, over, out=np.zeros(classes), where=over > 0)
-    # A class that neither occurs nor is answered says nothing; scikit-learn leaves it out too.
-    weights = support if weighted else ((support + answered) > 0).astype(np.float64)
-    return float(np.sum(each * weights) / np.sum(weights))
+    return Scored(value=value, of_classes=found)
 
 
 def area_under_curve(scores: NDArray[Any], truth: NDArray[np.int64]) -> Scored:
