@@ -114,6 +114,7 @@ def _environment(progress_fd: int) -> dict[str, str]:
         **kept,
         PROGRESS_FD: str(progress_fd),
         "PYTHONHASHSEED": "0",
+        "OPENBLAS_NUM_THREADS": "1",  # numpy's sums then have one order on any number of processors
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "CUDA_VISIBLE_DEVICES": "-1",
     }

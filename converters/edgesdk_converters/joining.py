@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgesdk.targets.profiles import Profile
-from edgesdk_converters.plan import Plan, VariantPlan, Wanted, build_plan, ceiling_of
+from edgesdk_converters.fit import ceiling_of
+from edgesdk_converters.plan import Plan, VariantPlan, Wanted, build_plan
 from edgesdk_converters.routes import Ceiling
 from edgesdk_converters.steps import Ref, Step
 

@@ -37,8 +37,9 @@ from edgesdk_converters.compress.lineage import compression_of
 from edgesdk_converters.data import DataSet, as_call, class_names, file_sha256
 from edgesdk_converters.evaluate.metrics import NO_ANSWER, decide
 from edgesdk_converters.evaluate.step import rows_of
+from edgesdk_converters.fit import RUNTIME
 from edgesdk_converters.judge import Judged, Measured, flat
-from edgesdk_converters.plan import RUNTIME, VariantPlan
+from edgesdk_converters.plan import VariantPlan
 from edgesdk_converters.request import Prepared
 from edgesdk_converters.steps import versions_of
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-from edgesdk.bundle.manifest import RuntimeName
 from edgesdk.contract import Contract
 from edgesdk.errors import ConfigError
 from edgesdk.targets.profiles import Profile
@@ -18,15 +17,15 @@ from edgesdk_converters.backends import Backend, find_backend
 from edgesdk_converters.backends.steps import compile_step, fitting_recipes, measure_step, refusals
 from edgesdk_converters.calibration import step as calibration
 from edgesdk_converters.evaluate.checks import OUTPUTS, further_steps, gate_params, judge_step
+from edgesdk_converters.fit import RUNTIME, ceiling_of, fits
 from edgesdk_converters.isolation import Call
-from edgesdk_converters.passes import observe, quantize_onnx, quantize_tflite, shrink_onnx, weights_onnx
+from edgesdk_converters.passes import observe, quantize_onnx, quantize_tflite, round_onnx, shrink_onnx, weights_onnx
 from edgesdk_converters.recipes import Format, OnnxFloat32, OnnxStatic, OnnxWeights, Recipe
-from edgesdk_converters.routes import Ceiling, Route, find_route
+from edgesdk_converters.routes import Route, find_route
 from edgesdk_converters.sources import Source, SourceFormat
 from edgesdk_converters.steps import Ref, Step
 from edgesdk_converters.unfit import unfit
 
-RUNTIME: dict[Format, RuntimeName] = {"tflite": "tflite", "onnx": "onnxruntime"}
 # The oldest implementation first: it judges, the others must agree.
 PACKAGES: dict[Format, tuple[str, ...]] = {
     "tflite": ("tflite-runtime", "ai-edge-litert"),
@@ -175,7 +174,7 @@ class _Builder:
             (artifact_format, recipe)
             for recipe in self._wanted.recipes
             for artifact_format in self._wanted.formats
-            if recipe.makes(artifact_format) and _fits(target, artifact_format, recipe)
+            if recipe.makes(artifact_format) and fits(target, artifact_format, recipe)
         ]
         if not fitting:
             precisions = {runtime.name: runtime.precisions for runtime in target.runtimes}
@@ -286,11 +285,14 @@ class _Builder:
     def _artifact(self, artifact_format: Format, recipe: Recipe, float_file: Ref) -> Ref:
         if not recipe.quantizes(artifact_format):
             return float_file
-        if artifact_format == "onnx" and isinstance(recipe.onnx, OnnxStatic | OnnxWeights):
+        rounds = artifact_format == "onnx" and isinstance(recipe.onnx, OnnxStatic | OnnxWeights)
+        if rounds:
             float_file = self._folded(float_file)
         inputs: dict[str, Path | Ref] = {"source": float_file}
         if recipe.calibrates(artifact_format):
             inputs["values"] = self._values(artifact_format, recipe, float_file)
+        if rounds:
+            inputs |= self._rounded(recipe, float_file)
         params: dict[str, Any] = {"recipe": msgspec.to_builtins(recipe)}
         if artifact_format == "onnx":
             params |= {"max_opset": self._ceiling.max_opset, "max_ir": self._ceiling.max_ir}
@@ -311,6 +313,18 @@ class _Builder:
             tools=tools,
         )
         return self._made("onnx", step)
+
+    def _rounded(self, recipe: Recipe, float_file: Ref) -> dict[str, Ref]:
+        """Return the float file whose weights calibration data rounded: once for all recipes of as many bits."""
+        most = recipe.onnx.calibrated_to if isinstance(recipe.onnx, OnnxStatic | OnnxWeights) else None
+        samples = self._wanted.data.get("calibration")
+        if most is None or samples is None:
+            return {}
+        self._examination("onnx", float_file)
+        name = f"round onnx weights to {(most - 1).bit_length() + 1} bits"
+        inputs: dict[str, Path | Ref] = {"source": float_file, "calibration": samples}
+        params = {"contract": self._contract, "most": most}
+        return {"rounded": self._made("onnx", _step(name, round_onnx.round_weights, inputs, params, round_onnx.TOOLS))}
 
     def _values(self, artifact_format: Format, recipe: Recipe, float_file: Ref) -> Ref:
         """Return what was seen of the activations: observed once for all recipes."""
@@ -400,42 +414,9 @@ def _step(
     return Step(name=name, action=where, inputs=inputs, params=params, tools=tools)
 
 
-def _fits(target: Profile, artifact_format: Format, recipe: Recipe) -> bool:
-    runtimes = {runtime.name: runtime for runtime in target.runtimes}
-    runtime = runtimes.get(RUNTIME[artifact_format])
-    return runtime is not None and recipe.precision in runtime.precisions
-
-
 def _no_runtime(artifact_format: Format) -> ConfigError:
     return ConfigError(
         "dependency-missing",
         f"no runtime for {artifact_format} is installed, so artifacts cannot be judged",
         hint=f"Install edgesdk[{'litert' if artifact_format == 'tflite' else 'onnx'}], or choose another --format.",
     )
-
-
-def ceiling_of(targets: Sequence[Profile], recipes: Sequence[Recipe], formats: Sequence[Format]) -> Ceiling:
-    """Return the newest (opset, IR version) that every target's oldest runtime reads, and what the recipes need.
-
-    Only recipes count of which a target takes the ONNX artifact.
-    """
-    runtimes = [runtime for target in targets for runtime in target.runtimes]
-    highest = [runtime.max_opset for runtime in runtimes if runtime.max_opset is not None]
-    lowest = [runtime.min_opset for runtime in runtimes if runtime.min_opset is not None]
-    irs = [runtime.max_ir for runtime in runtimes if runtime.max_ir is not None]
-    taken = [recipe for target in targets for recipe in _onnx_recipes(target, recipes, formats)]
-    return Ceiling(
-        min_opset=max([*lowest, *map(quantize_onnx.min_opset, taken)], default=0),
-        max_opset=min(highest, default=21),
-        max_ir=min(irs, default=10),
-        flat=all(target.compiler is not None for target in targets),
-    )
-
-
-def _onnx_recipes(target: Profile, recipes: Sequence[Recipe], formats: Sequence[Format]) -> list[Recipe]:
-    backend = find_backend(target)
-    if backend is None:
-        return [recipe for recipe in recipes if "onnx" in formats and _fits(target, "onnx", recipe)]
-    if backend.source != "onnx":
-        return []
-    return [recipe for recipe, reason in refusals(backend, target, recipes).items() if reason is None]

@@ -23,6 +23,7 @@ Precision = Literal["float32", "float16", "int8", "int8-dynamic", "int16x8"]
 Granularity = Literal["CHANNELWISE", "TENSORWISE"]
 Ranges = Literal["minmax", "percentile", "mse"]
 Operators = Literal["all", "core"]
+Rounding = Literal["nearest", "calibrated"]
 
 
 class _Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -126,6 +127,8 @@ class OnnxStatic(_Options, frozen=True, kw_only=True, tag="static"):
             ranges for 16-bit Sigmoid and Tanh, and no range narrower than 0.0001.
         operators: ``all`` that onnxruntime can; or the ``core``: convolutions and matrix products, which is where int8
             is faster, and what only moves or clips their values. The arithmetic between them stays in float.
+        rounding: Of weights: each to the ``nearest``, or ``calibrated``, by what their layer reads of the calibration
+            data, so that errors make good each other. Only for signed weights with a scale per channel.
     """
 
     activations: Literal["int8", "uint8", "int16", "uint16"] = "int8"
@@ -136,20 +139,37 @@ class OnnxStatic(_Options, frozen=True, kw_only=True, tag="static"):
     quantized_bias: bool = True
     qualcomm: bool = False
     operators: Operators = "all"
+    rounding: Rounding = "calibrated"
 
     @property
     def precision(self) -> Precision:
         """What profiles call it."""
         return "int8" if self.activations in {"int8", "uint8"} else "int16x8"
 
+    @property
+    def calibrated_to(self) -> int | None:
+        """Largest whole number of weights that calibration data rounds; None where it does not."""
+        if self.rounding == "nearest" or self.weights != "int8" or not self.per_channel or self.qualcomm:
+            return None
+        return 64 if self.reduce_range else 127
+
 
 class OnnxWeights(_Options, frozen=True, kw_only=True, tag="weights"):
     """Weights in int8, one scale per output channel; everything is computed in float.
 
     onnxruntime has no 16-bit kernels for a CPU, so this is as fast there as 16-bit activations, and nearer to float.
+
+    Attributes:
+        rounding: As in `OnnxStatic`; without calibration data each goes to the nearest.
     """
 
+    rounding: Rounding = "calibrated"
     precision: ClassVar[Precision] = "int8-dynamic"
+
+    @property
+    def calibrated_to(self) -> int | None:
+        """As in `OnnxStatic`."""
+        return 127 if self.rounding == "calibrated" else None
 
 
 TfliteOptions = TfliteFloat32 | TfliteFloat16 | TfliteDynamic | TfliteStatic | TfliteWeights

@@ -32,15 +32,13 @@ from edgesdk_converters.evaluate.alone import Alone, alone_step
 from edgesdk_converters.evaluate.checks import layers_step
 from edgesdk_converters.evaluate.gate import GateVerdict
 from edgesdk_converters.evaluate.looks import HOPELESS
-from edgesdk_converters.isolation import Progress
 from edgesdk_converters.joining import merged
 from edgesdk_converters.judge import Judged, check_gate, judge
 from edgesdk_converters.plan import Plan, VariantPlan, build_plan
 from edgesdk_converters.recipes import Recipe
 from edgesdk_converters.request import Prepared
 from edgesdk_converters.rungs import RANGES, UNCALIBRATED, Asked, Heard, Kind, Point, alpha_of, changed, front, rungs
-from edgesdk_converters.source_gate import check_source
-from edgesdk_converters.steps import Observer, Ref, Runner, Step
+from edgesdk_converters.steps import Observer, Once, Ref, Runner, Step
 
 STUMBLED = frozenset({"tool-crashed", "tool-did-nothing"})
 """What a vendor's tool may come to over a file that it quantizes, or that is quantized."""
@@ -75,7 +73,7 @@ def climb(prepared: Prepared, runner: Runner, observer: Observer, points: dict[s
         ReleaseError: ``repair-exhausted`` with the best rung, if none passes.
         EdgeError: If the recipe as asked fails for another reason than a gate, and half precision does not help.
     """
-    seen = _Once(observer)
+    seen = Once(observer)
     ladders = [_Ladder(prepared, variant, runner, seen) for variant in prepared.plan.variants]
     points.update({ladder.asked.name: ladder.points for ladder in ladders})
     chosen = [ladder.climb() for ladder in ladders]
@@ -151,10 +149,6 @@ class _Ladder:
             plan = self._plan(recipe, alpha)
             entries = self._runner.run(plan.steps, self._observer)
             (variant,) = plan.variants
-            if kind == "asked" or self._stopped is not None:
-                check_source(
-                    dataclasses.replace(self._prepared, plan=plan), variant, self._runner, entries, self._observer
-                )
             judged = judge(self._prepared, variant, self._runner.path(variant.artifact), entries)
         except EdgeError as error:
             if kind == "asked" and error.code not in GATES:
@@ -326,21 +320,3 @@ def _files(plan: Plan, variant: VariantPlan) -> Mapping[str, Path | Ref]:
 
 def _named(plan: Plan, name: str | None) -> Step | None:
     return next((step for step in plan.steps if step.name == name), None)
-
-
-class _Once:
-    """Tells an observer of each step once: later rungs find what earlier ones made."""
-
-    def __init__(self, observer: Observer) -> None:
-        self._observer = observer
-        self._told: set[str] = set()
-        self._now = False
-
-    def begin(self, step: Step) -> Progress:
-        self._now = step.name not in self._told
-        self._told.add(step.name)
-        return self._observer.begin(step) if self._now else lambda _done, _total: None
-
-    def end(self, step: Step, *, cached: bool, seconds: float) -> None:
-        if self._now:
-            self._observer.end(step, cached=cached, seconds=seconds)

@@ -20,7 +20,7 @@ from edgesdk_converters.data import feeds, open_data
 from edgesdk_converters.evaluate.differences import Differences
 from edgesdk_converters.isolation import Call
 from edgesdk_converters.passes.observe import onnx_dtype
-from edgesdk_converters.passes.quantize_onnx import CORE, Ranges, excluded, quantized, ranges_of
+from edgesdk_converters.passes.quantize_onnx import CORE, Ranges, excluded, quantized, ranges_of, start
 from edgesdk_converters.passes.weights_onnx import store_weights
 from edgesdk_converters.recipes import Format, OnnxStatic, Recipe, names_layer
 from edgesdk_converters.steps import Ref, Step
@@ -56,7 +56,7 @@ def alone_step(
         word: For the name.
         artifact_format: Of the file that is asked.
         recipe: With options for it, static or without calibration.
-        inputs: ``source``, a float file; ``samples``; ``values`` of `observe` for static options.
+        inputs: ``source``, a float file; ``samples``; ``values`` of `observe` for static options; ``rounded``, if any.
         contract: The contract as plain data.
     """
     params = {"recipe": msgspec.to_builtins(recipe), "contract": contract}
@@ -111,12 +111,10 @@ def fewest(layers: Sequence[Alone], wanted_db: float) -> list[Alone]:
 
 
 def _only(call: Call, recipe: Recipe, others: tuple[str, ...], ranges: Ranges) -> onnx.ModelProto:
-    import onnx  # noqa: PLC0415 - only in the child
-
+    left = msgspec.structs.replace(recipe, float_layers=others)
+    model = start(call.inputs, left)
     if isinstance(recipe.onnx, OnnxStatic):
-        left = msgspec.structs.replace(recipe, float_layers=others)
-        return quantized(call.inputs["source"], left, ranges, call.out.parent)
-    model = onnx.load(call.inputs["source"])
+        return quantized(model, left, ranges, call.out.parent)
     store_weights(model, set(excluded(model, others, "float_layers")))
     return model
 

@@ -6,7 +6,7 @@ memory; so it gets finished ranges. Files are pinned to the target's IR, as onnx
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from edgesdk.errors import ReleaseError
 from edgesdk_converters.isolation import Call
 from edgesdk_converters.passes.observe import read_values
 from edgesdk_converters.passes.ranges import choose
+from edgesdk_converters.passes.round_onnx import take
 from edgesdk_converters.recipes import OnnxDynamic, OnnxStatic, OnnxWeights, Recipe, names_layer
 from edgesdk_converters.sources.onnx import check_opset, drop_unused_domains, opset_of, pin_ir
 
@@ -27,6 +28,7 @@ TOOLS = ("onnxruntime", "onnx", "numpy")
 BITS = {"int8": 8, "uint8": 8, "int16": 16, "uint16": 16}
 WIDE = {"int8": "int16", "uint8": "uint16"}
 DYNAMIC_OPSET = 11
+CAST_OPSET = 9
 PER_CHANNEL_OPSET = 13
 WIDE_OPSET = 21
 
@@ -42,13 +44,16 @@ Overrides = dict[str, list[dict[str, Any]]]
 
 
 def quantize(call: Call) -> dict[str, Any]:
-    """Child action: write ``model.onnx`` from inputs ``source`` and ``values``; answer the ranges by tensor."""
+    """Child action: write ``model.onnx`` from inputs ``source`` and ``values``; answer the ranges by tensor.
+
+    Weights are taken from input ``rounded`` if there is one.
+    """
     import onnx  # noqa: PLC0415 - only in the child
 
     recipe = msgspec.convert(call.params["recipe"], Recipe)
     source = call.inputs["source"]
     ranges = ranges_of(recipe, call.inputs["values"], onnx.load(source))
-    made = quantized(source, recipe, ranges, call.out.parent)
+    made = quantized(start(call.inputs, recipe), recipe, ranges, call.out.parent)
     count = sum(node.op_type == "QuantizeLinear" for node in made.graph.node)
     if not count:
         raise ReleaseError("conversion-failed", "onnxruntime quantized nothing: no operator of the model is supported")
@@ -56,11 +61,21 @@ def quantize(call: Call) -> dict[str, Any]:
     return {"quantize_nodes": count, "nodes": len(made.graph.node), "ranges": ranges}
 
 
-def quantized(source: Path, recipe: Recipe, ranges: Ranges, scratch: Path) -> onnx.ModelProto:
-    """Return a float file quantized by a recipe with static options.
+def start(inputs: Mapping[str, Path], recipe: Recipe) -> onnx.ModelProto:
+    """Return the float file ``source`` with the weights of ``rounded``, but for the layers that a recipe leaves."""
+    import onnx  # noqa: PLC0415 - only in the child
+
+    model = onnx.load(inputs["source"])
+    if "rounded" in inputs:
+        take(model, onnx.load(inputs["rounded"]), set(excluded(model, recipe.float_layers, "float_layers")))
+    return model
+
+
+def quantized(model: onnx.ModelProto, recipe: Recipe, ranges: Ranges, scratch: Path) -> onnx.ModelProto:
+    """Return a float model quantized by a recipe with static options.
 
     Args:
-        source: The file.
+        model: See `start`.
         recipe: With static options for ONNX.
         ranges: Of every tensor.
         scratch: A folder for files that are no result.
@@ -70,7 +85,8 @@ def quantized(source: Path, recipe: Recipe, ranges: Ranges, scratch: Path) -> on
 
     cache, path = scratch / "ranges.json", scratch / "quantized.onnx"
     _write_cache(ranges, cache)
-    quantize_static(source, path, **_settings(recipe, onnx.load(source)), calibration_cache_path=cache)
+    settings = _settings(recipe, model)
+    quantize_static(model, path, **settings, calibration_cache_path=cache)
     return onnx.load(path)
 
 
@@ -104,7 +120,7 @@ def min_opset(recipe: Recipe) -> int:
         wide = recipe.precision == "int16x8" or recipe.wide_layers
         return WIDE_OPSET if wide else PER_CHANNEL_OPSET
     if isinstance(recipe.onnx, OnnxWeights):
-        return PER_CHANNEL_OPSET
+        return CAST_OPSET
     return DYNAMIC_OPSET if isinstance(recipe.onnx, OnnxDynamic) else 0
 
 

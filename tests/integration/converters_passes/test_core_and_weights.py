@@ -8,6 +8,7 @@ from collections import Counter
 import msgspec
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from edgesdk_converters import convert
 from edgesdk_converters.evaluate.alone import Alone, fewest, shared
@@ -122,7 +123,7 @@ def test_weights_alone_keep_the_answers_and_the_floats(made, agreement):
     model = onnx.load(artifact)
     onnx.checker.check_model(model, full_check=True)
     kinds = Counter(node.op_type for node in model.graph.node)
-    assert (kinds["DequantizeLinear"], kinds["QuantizeLinear"]) == (2, 0)
+    assert (kinds["Cast"], kinds["DequantizeLinear"], kinds["QuantizeLinear"]) == (2, 0, 0)
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     assert not {"first", "last"} & set(stored), "the float weights are gone"
     island = onnx.load(made(msgspec.structs.replace(RECIPES["int8-weights"], name="island", float_layers=("last",))))
@@ -155,7 +156,7 @@ def test_nodes_that_share_a_weight_are_one_layer():
 
 
 def test_a_shared_weight_loads_where_integers_must_be_exact(act, folder, tmp_path):
-    """Signed weights that two products share stop onnxruntime under `session.x64quantprecision`, as devices set it."""
+    """Weights that two products share are one layer and load under `session.x64quantprecision`, as devices set it."""
     model = normalised()
     model.graph.node.insert(1, helper.make_node("MatMul", ["a", "first"], ["b"], name="twice"))
     next(node for node in model.graph.node if node.name == "mean").input[0] = "b"
@@ -231,13 +232,40 @@ def test_weights_have_a_scale_for_each_output_channel(op, shape, attributes, axi
     model = helper.make_model(graph)
     assert store_weights(model, set()) == 1
     stored = [numpy_helper.to_array(tensor) for tensor in model.graph.initializer]
-    values, scales, zeros = stored
-    assert (zeros == 128).all()
-    assert values.dtype == zeros.dtype == np.uint8
-    values = values.astype(np.float64) - 128
-    assert scales.shape == (4,)
-    shaped = scales.reshape([-1 if each == axis else 1 for each in range(len(shape))])
-    assert np.abs(values * shaped - weight).max() <= scales.max() / 2 * (1 + 1e-6)
+    values, scales = stored
+    assert values.dtype == np.int8
+    assert [size for size in scales.shape if size > 1] == [4]
+    assert scales.shape[axis] == 4
+    assert np.abs(values * scales - weight).max() <= scales.max() / 2 * (1 + 1e-6)
+
+
+def test_onnxruntime_works_weights_out_once_and_a_dequantizelinear_at_every_call(tmp_path):
+    """What it makes of our file when it loads it convolves by float weights; a DequantizeLinear it keeps."""
+    weight = np.random.default_rng(0).normal(size=(4, 3, 5)).astype(np.float32)
+    ends = (("x", [1, 3, 9]), ("y", [1, 4, 5]))
+    given, taken = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in ends)
+    node = helper.make_node("Conv", ["x", "w"], ["y"], name="it")
+    opset = [helper.make_opsetid("", 17)]
+    graph = helper.make_graph([node], "ours", [given], [taken], [numpy_helper.from_array(weight, "w")])
+    ours = helper.make_model(graph, opset_imports=opset, ir_version=8)
+    assert store_weights(ours, set()) == 1
+    assert loaded(ours, tmp_path) <= {"Conv", "FusedConv", "ReorderInput", "ReorderOutput"}
+    values, scales = per_channel(weight, 0)
+    stored = [numpy_helper.from_array(values, "v"), numpy_helper.from_array(scales, "s")]
+    nodes = [
+        helper.make_node("DequantizeLinear", ["v", "s"], ["w"], axis=0),
+        helper.make_node("Conv", ["x", "w"], ["y"], name="it"),
+    ]
+    graph = helper.make_graph(nodes, "the obvious way", [given], [taken], stored)
+    assert "DequantizeLinear" in loaded(helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path)
+
+
+def loaded(model, folder):
+    """Return the kinds of operators that onnxruntime runs of a file."""
+    settings = onnxruntime.SessionOptions()
+    settings.optimized_model_filepath, settings.log_severity_level = str(folder / "loaded.onnx"), 4
+    onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+    return {node.op_type for node in onnx.load(folder / "loaded.onnx").graph.node}
 
 
 def test_a_channel_of_zeros_stays_zero():

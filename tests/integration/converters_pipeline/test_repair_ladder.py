@@ -49,7 +49,7 @@ def test_a_ladder_without_a_passing_rung_is_refused_with_the_best(models, words,
     with pytest.raises(ReleaseError) as caught:
         convert(models[0], **asked, repair=True, out=tmp_path / "release")
     assert caught.value.code == "repair-exhausted"
-    for word in ("asked", "percentile", "mse", "16-bit", "island", "the best is"):
+    for word in ("asked", "core", "percentile", "mse", "16-bit", "weights", "the best is"):
         assert word in caught.value.message
     assert not (tmp_path / "release").exists()
     left = tmp_path / "release.refused"
