@@ -91,7 +91,7 @@ def test_what_the_toolkit_stumbles_over_is_put_right(tmp_path):
     (tmp_path / "contract.toml").write_text(CONTRACT)
     random = np.random.default_rng(1)
     for name in ("calibration", "evaluation"):
-        x = random.normal(size=(128, 1, 16)).astype(np.float32)
+        x = random.normal(size=(128, 16)).astype(np.float32)
         np.savez(tmp_path / f"{name}.npz", x=x, rate=np.full(128, 16000))
     made = convert(
         tmp_path / "model.onnx",

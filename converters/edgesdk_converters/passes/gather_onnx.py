@@ -20,18 +20,20 @@ MOVERS = frozenset({"Reshape", "Unsqueeze", "Squeeze", "Identity"})
 AXES_OPSET = 13
 """Since then a Softmax is over its axis alone; before, over that and all after it."""
 ONE = "/one"
+SLICE_INPUTS = 5
+"""Data, starts, ends, axes and, if it has them, steps."""
 SIX = 6
 """Where TFLite's RELU6 ends."""
 
 
 def gather(model: onnx.ModelProto) -> int:
-    """Put Softmax and Div in place of what they were written out as, in place; return how many were found.
+    """Put Softmax and Div in place of what they were written out as, drop Slices of all; return how many there were.
 
     Args:
         model: With the shapes of its values inferred.
     """
     found = _Finder(model)
-    return found.softmaxes() + found.reciprocals()
+    return found.slices() + found.softmaxes() + found.reciprocals()
 
 
 def widen_sigmoids(model: onnx.ModelProto) -> int:
@@ -91,6 +93,30 @@ class _Finder:
         if count:
             self._drop_unread()
         return count
+
+    def slices(self) -> int:
+        """Let what a Slice of everything gives be read from its source: onnx2tf cuts it along another axis."""
+        given = {entry.name for entry in self._graph.output}
+        idle = [node for node in self._graph.node if node.output[0] not in given and self._is_whole(node)]
+        for whole in idle:
+            for node in self._graph.node:
+                for place, name in enumerate(node.input):
+                    node.input[place] = whole.input[0] if name == whole.output[0] else name
+        if idle:
+            self._drop_unread()
+        return len(idle)
+
+    def _is_whole(self, node: onnx.NodeProto) -> bool:
+        import onnx  # noqa: PLC0415 - only in the child
+
+        if node.op_type != "Slice" or len(node.input) < SLICE_INPUTS - 1:
+            return False
+        steps = node.input[SLICE_INPUTS - 1] if len(node.input) == SLICE_INPUTS else ""
+        forward = not steps or (
+            steps in self._stored and bool((onnx.numpy_helper.to_array(self._stored[steps]) == 1).all())
+        )
+        before, after = (self._shapes.get(name, [0]) for name in (node.input[0], node.output[0]))
+        return forward and before == after and all(before)
 
     def reciprocals(self) -> int:
         """Replace each."""

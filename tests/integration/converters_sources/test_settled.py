@@ -192,3 +192,20 @@ def test_a_hard_sigmoid_is_written_with_relu6():
     onnx.checker.check_model(made, full_check=True)
     feed = {"x": np.linspace(-5, 5, 10, dtype=np.float32).reshape(2, 5)}
     np.testing.assert_allclose(answers(made, feed)[0], answers(source, feed)[0], atol=1e-6)
+
+
+def test_a_slice_of_everything_is_dropped_and_one_that_turns_round_is_not():
+    """It changes nothing, and converters stumble over it."""
+    nodes = [
+        helper.make_node("Slice", ["x", "begin", "end", "axis"], ["whole"], name="whole"),
+        helper.make_node("Slice", ["whole", "last", "before", "axis", "back"], ["turned"], name="turned"),
+        helper.make_node("Relu", ["turned"], ["y"], name="relu"),
+    ]
+    bounds = {"begin": 0, "end": 9, "axis": 1, "last": -1, "before": -9, "back": -1}
+    stored = {name: np.array([value], np.int64) for name, value in bounds.items()}
+    source = model(nodes, [("x", TensorProto.FLOAT, [2, 5])], [("y", TensorProto.FLOAT, [2, 5])], stored)
+    made = onnx.shape_inference.infer_shapes(source, data_prop=True)
+    assert gather(made) == 1
+    assert [node.name for node in made.graph.node] == ["turned", "relu"]
+    feed = {"x": np.arange(-5, 5, dtype=np.float32).reshape(2, 5)}
+    np.testing.assert_array_equal(answers(made, feed)[0], answers(source, feed)[0])
