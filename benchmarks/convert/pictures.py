@@ -20,6 +20,8 @@ FASHION = (
     "39e172fe32dd318ebb3e512220c3beea2fa47d7e20bab348fb4e0922d6beefc0",
 )
 CLOTHES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
+CALIBRATING_CLOTHES = 400
+"""The last of the 60,000: the model does not learn from them."""
 ANGLE = InWheel(
     requirement="rapidocr==3.10.0",
     member="rapidocr/models/ch_ppocr_mobile_v2.0_cls_mobile.onnx",
@@ -33,19 +35,17 @@ JUDGING, CALIBRATING = 5000, 200
 
 def make_fashion(store: Store) -> None:
     """A DS-CNN, trained in a child on the 60,000, judged on the 10,000; the last 400 of the 60,000 calibrate."""
-    folder = from_debian(*FASHION, store.cache) / "usr/share/datasets/fashion-mnist"
-    images, labels = _idx(folder / "train-images-idx3-ubyte.gz", 16), _idx(folder / "train-labels-idx1-ubyte.gz", 8)
-    held, held_labels = _idx(folder / "t10k-images-idx3-ubyte.gz", 16), _idx(folder / "t10k-labels-idx1-ubyte.gz", 8)
-    x, y = images.reshape(-1, 28, 28, 1), labels.astype(np.int64)
+    (x, y), (held, held_labels) = fashion("train", store.cache), fashion("t10k", store.cache)
     kept = store.cache / "fashion-ds-cnn.keras"
     if not kept.exists():
         training = store.folder / "training.npz"
-        np.savez(training, x=x[:-400], y=y[:-400])
+        np.savez(training, x=x[:-CALIBRATING_CLOTHES], y=y[:-CALIBRATING_CLOTHES])
         in_child("train_fashion.py", training, kept)
         training.unlink()
     store.model(kept)
-    store.data("calibration", image=x[-400:].astype(np.float32), y=y[-400:])
-    store.data("evaluation", image=held.reshape(-1, 28, 28, 1).astype(np.float32), y=held_labels.astype(np.int64))
+    calibration = slice(-CALIBRATING_CLOTHES, None)
+    store.data("calibration", image=x[calibration].astype(np.float32), y=y[calibration])
+    store.data("evaluation", image=held.astype(np.float32), y=held_labels)
     image = {"name": "image", "shape": [1, 28, 28, 1], "layout": "NHWC", "colour": "GRAY", "range": [0, 255]}
     store.contract(
         {
@@ -56,6 +56,13 @@ def make_fashion(store: Store) -> None:
             "outputs": [{"name": "probabilities", "shape": [1, 10], "range": [0, 1]}],
         }
     )
+
+
+def fashion(part: str, cache: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return the pictures, uint8 [N, 28, 28, 1], and classes of ``train`` or ``t10k``."""
+    folder = from_debian(*FASHION, cache) / "usr/share/datasets/fashion-mnist"
+    images, labels = _idx(folder / f"{part}-images-idx3-ubyte.gz", 16), _idx(folder / f"{part}-labels-idx1-ubyte.gz", 8)
+    return images.reshape(-1, 28, 28, 1), labels.astype(np.int64)
 
 
 def _idx(path: Path, header: int) -> NDArray[np.uint8]:

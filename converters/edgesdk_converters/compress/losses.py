@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edgesdk.errors import ConfigError
 from edgesdk_converters.compress.shrink import PROBES, answers, random_inputs
+from edgesdk_converters.compress.walk import activation_name
 from edgesdk_converters.compress.words import Loss
 
 Kind = Literal["categorical", "binary", "mse", "mae"]
@@ -46,8 +47,7 @@ def kind_of(asked: Loss, task: str, model: Any) -> Kind:
 def answers_probabilities(model: Any) -> bool:
     """Say whether a flat model's first output went through a softmax or sigmoid, or is seen to sum to one."""
     layer = model.outputs[0]._keras_history.operation  # noqa: SLF001 - no public way
-    name = getattr(getattr(layer, "activation", None), "__name__", type(layer).__name__)
-    if name.lower() in {"softmax", "sigmoid"}:
+    if activation_name(getattr(layer, "activation", layer)).lower() in {"softmax", "sigmoid"}:
         return True
     rows = answers(model, random_inputs(model))[0].reshape(PROBES, -1)
     return bool(rows.shape[1] > 1 and (rows >= 0).all() and np.allclose(rows.sum(axis=1), 1, atol=SUM))

@@ -54,9 +54,9 @@ def shrink(model: Any, probe: list[NDArray[Any]] | None = None) -> Shrunk:
     """
     small, removed = model, dict[str, int]()
     while gone := removable(walked := walk(small)):
-        for step in walked.steps:
-            lost = int(np.isin(walked.channels.roots(step.outputs[0]), list(gone)).sum()) if step.kind in MAKERS else 0
-            if lost:
+        for step in _makers(walked):
+            lost = int(np.isin(walked.channels.roots(step.outputs[0]), list(gone)).sum())
+            if lost and not step.again:
                 removed[step.layer.name] = removed.get(step.layer.name, 0) + lost
         small = without(walked, gone)
     difference = compare(model, small, probe or random_inputs(model)) if removed else 0.0

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk_converters.compress.walk import ELEMENTWISE, MAKERS, Step, Walked, reshaped
+from edgesdk_converters.compress.walk import ELEMENTWISE, MAKERS, Step, Walked, activation_name, reshaped
 
 Values = NDArray[np.float64]
 
@@ -96,7 +96,7 @@ def bias_of(step: Step, values: Values) -> NDArray[np.float64]:
 
 def _made(step: Step, inputs: list[Values]) -> Values:
     layer, values = step.layer, inputs[0]
-    if layer.activation.__name__ not in ELEMENTWISE:
+    if activation_name(layer.activation) not in ELEMENTWISE:
         return np.full(len(step.outputs[0]), np.nan)
     bias = weight(layer, "bias")
     total = np.zeros(len(step.outputs[0])) if bias is None else bias.astype(np.float64)

@@ -74,6 +74,9 @@ ELEMENTWISE = frozenset(
 )
 MAKERS = frozenset({"dense", "conv", "transpose", "separable"})
 """Kinds that read channels and make new ones."""
+_SIZED = MAKERS | {"depthwise", "norm", "reshape"}
+"""Kinds whose layers hold sizes of channels, which all their calls share."""
+_AS_FUNCTIONS = {layers.ReLU: "relu", layers.LeakyReLU: "leaky_relu", layers.ELU: "elu", layers.Softmax: "softmax"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +142,14 @@ def reshaped(slots: Slots, node: Any) -> Slots | None:
     return rows[0].copy() if same else None
 
 
+def activation_name(activation: Any) -> str:
+    """Return the name of an activation, which is a function or, as Keras allows, a layer."""
+    if type(activation) is layers.Activation:
+        return activation_name(activation.activation)
+    own = getattr(activation, "__name__", type(activation).__name__)
+    return _AS_FUNCTIONS.get(type(activation), str(own))
+
+
 class _Walker:
     def __init__(self, model: Any) -> None:
         self.steps: list[Step] = []
@@ -171,11 +182,15 @@ class _Walker:
         self.steps.append(step)
 
     def _tie_calls(self, step: Step) -> None:
-        """A layer that is called twice has one set of weights: its calls keep the same channels."""
+        """A layer that is called twice has one set of weights and sizes: its calls keep the same channels."""
         first = self._first.setdefault(id(step.layer), step)
-        if first is not step and step.kind != "barrier":
-            for before, now in zip(first.inputs + first.outputs, step.inputs + step.outputs, strict=True):
+        if first is step or not {first.kind, step.kind} & _SIZED:
+            return
+        for before, now in zip(first.inputs + first.outputs, step.inputs + step.outputs, strict=True):
+            if first.kind == step.kind and len(before) == len(now):
                 self._channels.tie(before, now)
+            else:  # one Reshape for tensors of different shapes
+                self._channels.pin(np.concatenate((before, now)), f"{step.layer.name}: its calls differ")
 
     def _barrier(self, node: Any, inputs: tuple[Slots, ...], why: str) -> tuple[Slots, ...]:
         layer = node.operation
@@ -189,8 +204,8 @@ class _Walker:
         layer = node.operation
         if kind in MAKERS:
             made = self._channels.new(_width(node.outputs[0]))
-            if layer.activation.__name__ not in ELEMENTWISE:
-                self._channels.pin(made, f"{layer.name}: its {layer.activation.__name__} looks at all channels")
+            if (name := activation_name(layer.activation)) not in ELEMENTWISE:
+                self._channels.pin(made, f"{layer.name}: its {name} looks at all channels")
             return (made,)
         if kind == "depthwise":
             return (np.repeat(inputs[0], layer.depth_multiplier),)
@@ -225,7 +240,8 @@ def _why_not(node: Any) -> str | None:
     """Return why no rule is sound for a call; None if its kind's rule is."""
     layer = node.operation
     kind = KINDS.get(type(layer))
-    activation = getattr(getattr(layer, "activation", None), "__name__", "linear")
+    function = getattr(layer, "activation", None)
+    activation = "linear" if function is None else activation_name(function)
     last = {-1, len(node.outputs[0].shape) - 1}
     softmax = isinstance(layer, layers.Softmax)
     reasons = {
@@ -237,6 +253,7 @@ def _why_not(node: Any) -> str | None:
         "its weights are adapted or quantized": bool(
             getattr(layer, "lora_enabled", False) or getattr(layer, "quantization_mode", None)
         ),
+        f"its {activation} has weights of its own": bool(getattr(function, "weights", None)),
         f"its {activation} looks at all channels": kind in {"apply", "depthwise"} and activation not in ELEMENTWISE,
     }
     return next((why for why, holds in reasons.items() if holds), None)

@@ -14,6 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 from edgesdk_converters.compress.graph import flatten
+from edgesdk_converters.compress.losses import answers_probabilities
 from edgesdk_converters.compress.pruners import ChannelPruner, WeightPruner
 from edgesdk_converters.compress.shrink import answers, compare, prunable, random_inputs, shrink
 from edgesdk_converters.compress.values import constants
@@ -188,6 +189,55 @@ def refusals() -> dict[str, str]:
     return said
 
 
+def reused() -> keras.Model:
+    """One ReLU for layers of different width."""
+    relu, image = layers.ReLU(), keras.Input((12, 12, 3))
+    x = relu(layers.Conv2D(12, 3)(relu(layers.Conv2D(8, 3)(image))))
+    return keras.Model(image, layers.Dense(4)(layers.GlobalAveragePooling2D()(x)))
+
+
+def called_twice() -> keras.Model:
+    """One convolution for two images: a channel of it is one channel."""
+    conv, first, second = layers.Conv2D(8, 3), keras.Input((8, 8, 3)), keras.Input((8, 8, 3))
+    both = layers.Concatenate()([conv(first), conv(second)])
+    return keras.Model([first, second], layers.Dense(4)(layers.Flatten()(both)))
+
+
+def layers_as_activations() -> keras.Model:
+    """Functions that are layers: one looks at each channel alone, one at all, one has weights."""
+    image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(8, 3, activation=layers.LeakyReLU(0.2))(image)
+    x = layers.DepthwiseConv2D(3, activation=layers.Softmax())(layers.Conv2D(6, 1)(x))
+    x = layers.Dense(5, activation=layers.PReLU())(layers.Flatten()(x))
+    return keras.Model(image, layers.Dense(1, activation=layers.Activation("sigmoid"))(x))
+
+
+def one_reshape() -> keras.Model:
+    """One Reshape for tensors of different shapes, one of which it mixes."""
+    reshape, first, second = layers.Reshape((3, 4)), keras.Input((12,)), keras.Input((6, 3))
+    whole = layers.Add()([reshape(layers.Dense(12)(first)), layers.Dense(4)(reshape(layers.Dense(2)(second)))])
+    return keras.Model([first, second], layers.Dense(2)(layers.Dense(5)(layers.Flatten()(whole))))
+
+
+def odd() -> dict[str, dict]:
+    """Half of the channels of models that are put together in unusual ways are pruned and removed."""
+    found = {}
+    for make in (reused, called_twice, layers_as_activations, one_reshape):
+        flat = flatten(make())
+        pruner = ChannelPruner(flat, spread="layer")
+        for place, mask in pruner.masks(0.5).items():
+            flat.variables[place].assign(np.asarray(flat.variables[place]) * mask)
+        shrunk = shrink(flat)
+        found[make.__name__] = {
+            "removed": sorted(shrunk.removed.values()),
+            "difference": shrunk.largest_difference,
+            "kept": list(pruner.kept.values()),
+            "barriers": list(walk(flat).barriers.values()),
+            "probabilities": answers_probabilities(shrunk.model),
+        }
+    return found
+
+
 def write_models(folder: Path) -> None:
     """Two small classifiers and a regression, untrained."""
     keras.utils.set_random_seed(1)
@@ -206,7 +256,7 @@ def write_models(folder: Path) -> None:
 def main() -> None:
     folder = Path(sys.argv[1])
     write_models(folder)
-    report = {"shrinks": shrinks(), "prunes": prunes(), "weights": weights(), "nested": nested()}
+    report = {"shrinks": shrinks(), "prunes": prunes(), "weights": weights(), "nested": nested(), "odd": odd()}
     sys.stdout.write(json.dumps({**report, "refusals": refusals()}) + "\n")
 
 

@@ -44,6 +44,19 @@ def test_masked_channels_can_all_be_removed(lab):
         assert row["rest"] < row["free"]
 
 
+def test_unusual_graphs_are_pruned_where_that_is_sound(lab):
+    """One ReLU or convolution called twice, a Reshape of two shapes, layers as activations: pruned or kept."""
+    odd = lab["odd"]
+    assert max(row["difference"] for row in odd.values()) < SMALL
+    assert odd["reused"]["removed"] == [4, 6]
+    assert odd["called_twice"]["removed"] == [4]
+    assert odd["layers_as_activations"]["removed"] == [4]
+    assert any("softmax looks at all" in why for why in odd["layers_as_activations"]["kept"])
+    assert "its PReLU has weights of its own" in odd["layers_as_activations"]["barriers"]
+    assert any("its calls differ" in why or "mixes" in why for why in odd["one_reshape"]["kept"])
+    assert [row["probabilities"] for row in odd.values()] == [False, False, True, False]
+
+
 def test_masks_of_weights_keep_the_share_that_is_asked(lab):
     """Per kernel or over the whole model; no kernel is emptied."""
     assert all(abs(share - 0.25) < 0.05 for share in lab["weights"]["each"])
