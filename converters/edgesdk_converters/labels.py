@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from edgesdk.errors import ConfigError
-from edgesdk_converters.near import nearest
+from edgesdk.near import nearest
 
 LISTED = 8
 """Names that a message lists at most, of each side."""

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from edgesdk.errors import ConfigError
-from edgesdk_converters.near import did_you_mean
+from edgesdk.near import did_you_mean
 
 Format = Literal["tflite", "onnx"]
 Precision = Literal["float32", "float16", "int8", "int8-dynamic", "int16x8"]

@@ -11,9 +11,9 @@ import msgspec
 
 from edgesdk.bundle.manifest import ModelName, ReleaseVersion
 from edgesdk.contract import Contract, load_contract_toml
-from edgesdk.errors import ConfigError, TargetError
+from edgesdk.errors import ConfigError
 from edgesdk.runtime import installed
-from edgesdk.targets.profiles import Profile, load_profile, profile_names
+from edgesdk.targets.profiles import Profile, load_profile
 from edgesdk_converters import MAX_DROP
 from edgesdk_converters.cache import default_cache_dir
 from edgesdk_converters.data import DataSet, check_overlap, check_values, file_sha256, open_data
@@ -21,7 +21,6 @@ from edgesdk_converters.drafting.marks import unchecked
 from edgesdk_converters.evaluate.catalogue import AGREEMENT, check_metric, default_metric, truth_kind
 from edgesdk_converters.inputs import as_npz
 from edgesdk_converters.joining import joined_plan
-from edgesdk_converters.near import did_you_mean
 from edgesdk_converters.places import check_writable
 from edgesdk_converters.plan import Plan, Wanted
 from edgesdk_converters.recipes import Format, find_recipes
@@ -128,7 +127,7 @@ def prepare(request: Request) -> Prepared:
     contract = read_contract(request.contract)
     sources = _sources(request.models)
     recipes = find_recipes(request.recipes)
-    targets = [find_target(name) for name in dict.fromkeys(request.targets)]
+    targets = [load_profile(name) for name in dict.fromkeys(request.targets)]
     _check_fallback(request, targets)
     data = _data(request, contract)
     wanted = Wanted(
@@ -180,22 +179,6 @@ def read_contract(path: Path) -> Contract:
         found = f"{len(contract.labels)} labels, but {contract.outputs[0].name!r} ends with {last}"
         raise ConfigError("config-invalid", f"{path} has {found}")
     return contract
-
-
-def find_target(name: str) -> Profile:
-    """Return a target's profile by its name or file.
-
-    Raises:
-        TargetError: ``target-unknown``; the hint offers what may have been meant.
-        ConfigError: ``file-missing`` or ``config-invalid`` for a file of the user.
-    """
-    try:
-        return load_profile(name)
-    except TargetError as error:
-        if error.code != "target-unknown":
-            raise
-        hint = f"{did_you_mean(name, profile_names())}{error.hint}"
-        raise TargetError(error.code, error.message, hint=hint) from None
 
 
 def _check_fallback(request: Request, targets: Sequence[Profile]) -> None:

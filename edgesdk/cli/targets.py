@@ -25,7 +25,8 @@ STATUS = {
 @app.command(name="list")
 def list_targets(as_json: Json = False) -> None:
     """List the targets and how far each was tested."""
-    from edgesdk.targets.profiles import load_profile, profile_names  # noqa: PLC0415 - `edge --help` stays quick
+    from edgesdk.near import natural  # noqa: PLC0415 - `edge --help` stays quick
+    from edgesdk.targets.profiles import load_profile, profile_names  # noqa: PLC0415
 
     profiles = [load_profile(name) for name in profile_names()]
     if as_json:
@@ -36,7 +37,7 @@ def list_targets(as_json: Json = False) -> None:
         chosen = [each for each in profiles if each.status == status]
         if chosen:
             typer.echo(f"{status}: {meaning}")
-        for each in sorted(chosen, key=lambda profile: _natural(profile.name)):
+        for each in sorted(chosen, key=lambda profile: natural(profile.name)):
             tool = f" (by {each.compiler.name})" if each.compiler else ""
             typer.echo(f"  {each.name:<{wide}}  {each.title}{tool}")
 
@@ -66,11 +67,6 @@ def show(
 def _row(profile: Profile) -> dict[str, str | None]:
     tool = profile.compiler.name if profile.compiler else None
     return {"name": profile.name, "title": profile.title, "status": profile.status, "compiler": tool}
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Sort ``u55-64`` before ``u55-128``."""
-    return [(int(part), "") if part.isdigit() else (0, part) for part in name.split("-")]
 
 
 def _facts(profile: Profile) -> Iterator[tuple[str, str]]:

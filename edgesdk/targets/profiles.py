@@ -22,6 +22,7 @@ from msgspec import Meta
 
 from edgesdk.bundle.manifest import Requirements, RuntimeName, RuntimeRequirement
 from edgesdk.errors import ConfigError, TargetError
+from edgesdk.near import did_you_mean
 
 PROFILE_SCHEMA = "edge.target/1"
 TARGETS_VARIABLE = "EDGESDK_TARGETS"
@@ -177,8 +178,9 @@ def load_profile(name: str) -> Profile:
         return _only(Path(name))
     found = _find(name)
     if found is None:
-        known = ", ".join(profile_names())
-        raise TargetError("target-unknown", f"no target is named {name!r}", hint=f"Use one of: {known}.")
+        known = list(profile_names())
+        hint = f"{did_you_mean(name, known)}Use one of: {', '.join(known)}."
+        raise TargetError("target-unknown", f"no target is named {name!r}", hint=hint)
     return _profile(*found)
 
 

@@ -34,9 +34,9 @@ def lint(
     import msgspec  # noqa: PLC0415 - `edge --help` stays quick
 
     from edgesdk.errors import ConfigError  # noqa: PLC0415
+    from edgesdk.targets.profiles import load_profile  # noqa: PLC0415
     from edgesdk_converters.lint.check import check  # noqa: PLC0415 - heavy
     from edgesdk_converters.lint.source import read_model  # noqa: PLC0415 - heavy
-    from edgesdk_converters.request import find_target  # noqa: PLC0415 - heavy
 
     if by not in UNITS:
         raise ConfigError("argument-invalid", f"--by expected macs or ops, got {by!r}")
@@ -44,7 +44,7 @@ def lint(
         raise ConfigError(
             "argument-invalid", f"--fail-on-fallback expected a share from 0 to 1, got {fail_on_fallback}"
         )
-    profile = find_target(target)
+    profile = load_profile(target)
     told = None if as_json else _told
     report = check(read_model(model, profile, contract=contract, told=told), profile)
     if as_json:

@@ -100,3 +100,11 @@ def test_a_path_that_cannot_be_used_is_an_error_not_a_traceback(
         main.run(_command(OSError("no path")), [], name="edge")
     with pytest.raises(TimeoutError):
         main.run(_command(TimeoutError(110, "timed out", "socket")), [], name="edge")
+
+
+def test_the_help_of_a_command_explains_its_arguments() -> None:
+    """Click 8.5 dropped what Typer writes about them, and nothing failed but the page."""
+    start = "from edgesdk.cli.main import main; main()"
+    asked = [sys.executable, "-c", start, "targets", "show", "--help"]
+    page = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    assert "A target of `edge targets list`" in " ".join(page.split())

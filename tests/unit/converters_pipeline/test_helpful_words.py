@@ -13,10 +13,11 @@ from edgesdk_converters.compress.run import Compressed
 from edgesdk_converters.functions import find_function
 from edgesdk_converters.progress import TerminalProgress, listed
 from edgesdk_converters.recipes import find_recipe
-from edgesdk_converters.request import Request, find_target, prepare
+from edgesdk_converters.request import Request, prepare
 from rich.console import Console
 
 from edgesdk.errors import ConfigError, TargetError
+from edgesdk.targets.profiles import load_profile
 
 WEARABLE = Path(__file__).parents[3] / "examples" / "wearable"
 
@@ -34,7 +35,7 @@ WEARABLE = Path(__file__).parents[3] / "examples" / "wearable"
 def test_a_misspelt_target_is_answered_with_the_one_that_was_meant(given, meant):
     """The nearest names first, then all of them; a word that is near to nothing gets the list alone."""
     with pytest.raises(TargetError) as caught:
-        find_target(given)
+        load_profile(given)
     assert caught.value.code == "target-unknown"
     assert caught.value.hint.startswith(f"Did you mean {meant}" if meant else "Use one of")
     assert "linux-x86_64-cpu" in caught.value.hint
@@ -43,7 +44,7 @@ def test_a_misspelt_target_is_answered_with_the_one_that_was_meant(given, meant)
 def test_a_target_that_is_cut_short_is_answered_with_those_that_go_on():
     """`ethos-u55` is the start of four names: these, by size, and no other family."""
     with pytest.raises(TargetError) as caught:
-        find_target("ethos-u55")
+        load_profile("ethos-u55")
     asked = caught.value.hint.partition("?")[0]
     assert asked == "Did you mean ethos-u55-32 or ethos-u55-64 or ethos-u55-128 or ethos-u55-256"
 

@@ -23,7 +23,7 @@ def nearest(word: str, known: Iterable[str]) -> list[str]:
     """
     by_key = {_key(each): each for each in known}
     key = _key(word)
-    longer = sorted((each for each in by_key if key and each.startswith(key)), key=_natural)
+    longer = sorted((each for each in by_key if key and each.startswith(key)), key=natural)
     found = longer[: NEAR + 1] or difflib.get_close_matches(key, by_key, n=NEAR)
     return [by_key[each] for each in found]
 
@@ -32,6 +32,6 @@ def _key(word: str) -> str:
     return word.casefold().replace("_", "-")
 
 
-def _natural(word: str) -> list[tuple[int, str]]:
-    """Sort ``u55-64`` before ``u55-128``."""
+def natural(word: str) -> list[tuple[int, str]]:
+    """Return a key to sort ``u55-64`` before ``u55-128``."""
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", word)]
