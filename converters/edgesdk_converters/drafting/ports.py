@@ -18,6 +18,7 @@ from edgesdk_converters.isolation import Call
 from edgesdk_converters.routes import TENSORFLOW_TOOLS
 from edgesdk_converters.sources import SourceFormat, open_source
 from edgesdk_converters.sources.keras import check_tensorflow
+from edgesdk_converters.sources.onnx import INTEGER
 from edgesdk_converters.steps import Runner, Silent, Step
 
 TIMEOUT_S = 120.0
@@ -25,8 +26,6 @@ WAIT = "reading {}: TensorFlow takes some seconds to load; the answer is kept"
 Told = Callable[[str], None]
 """Is told what takes long, before it does."""
 _PROGRAM = re.compile(r"(^|/)(models/[^/]+|serialized_exported_program)\.json$")
-_INTEGER = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"}
-"""Operators of ONNX that a quantized model has."""
 _TORCH = {1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32", 12: "bool"}
 """``torch._export.serde.schema.ScalarType``."""
 
@@ -127,7 +126,7 @@ def _onnx(path: Path) -> dict[str, Any]:
     return {
         "inputs": [port(entry) for entry in graph.input if entry.name not in stored],
         "outputs": [port(entry) for entry in graph.output],
-        "quantized": any(node.op_type in _INTEGER for node in graph.node),
+        "quantized": any(node.op_type in INTEGER for node in graph.node),
     }
 
 

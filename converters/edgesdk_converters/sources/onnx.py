@@ -21,6 +21,9 @@ from edgesdk_converters.sources.settled import DEFAULT_DOMAIN, settle
 if TYPE_CHECKING:
     import onnx
 
+INTEGER = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"})
+"""Operators of ONNX that a quantized model has."""
+SHOWN = 3
 
 def pin(call: Call) -> dict[str, Any]:
     """Child action: write ``model.onnx``, the source as its targets and the contract want it.
@@ -31,13 +34,15 @@ def pin(call: Call) -> dict[str, Any]:
 
     Raises:
         TargetError: ``opset-ceiling`` if it cannot be converted to operators that those targets know.
-        ConfigError: ``model-format`` if it is no valid ONNX file, ``contract-mismatch`` if its inputs do not fit.
+        ConfigError: ``model-format`` if it is no valid ONNX file or quantized already, ``contract-mismatch`` if its
+            inputs do not fit.
     """
     import onnx  # noqa: PLC0415 - only in the child
 
     source, limits = call.inputs["source"], call.params
     contract = msgspec.convert(limits["contract"], Contract)
     model = _load(source)
+    _check_float(model, source.name)
     before = opset_of(model)
     model = _tidied(model)
     fix_sizes(model, contract)
@@ -86,6 +91,13 @@ def _load(path: Path) -> onnx.ModelProto:
         return onnx.load(path)
     except Exception as error:
         raise ConfigError("model-format", f"{path.name} is no valid ONNX file: {error}") from error
+
+
+def _check_float(model: onnx.ModelProto, name: str) -> None:
+    quantized = [node.name or node.output[0] for node in model.graph.node if node.op_type in INTEGER]
+    if quantized:
+        message = f"{name} is quantized already: {', '.join(quantized[:SHOWN])}"
+        raise ConfigError("model-format", message, hint="Give the float model that it was made from.")
 
 
 def _tidied(model: onnx.ModelProto) -> onnx.ModelProto:

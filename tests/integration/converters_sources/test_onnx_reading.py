@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from edgesdk.errors import ConfigError, TargetError
 
@@ -120,6 +120,20 @@ def test_a_damaged_file_is_one_error(saved, act, graph):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ConfigError) as caught:
         act("onnx:pin", path)
+    assert caught.value.code == "model-format"
+
+
+def test_a_file_that_is_quantized_already_is_refused(graph, saved, act, tmp_path):
+    """Quantizing it again fails within onnxruntime, or rounds what was rounded; the float model is asked for."""
+    model = graph()
+    nodes = (("QuantizeLinear", ["x", "scale"], ["q"]), ("DequantizeLinear", ["q", "scale"], ["rounded"]))
+    for node in model.graph.node:
+        node.input[:] = ["rounded" if name == "x" else name for name in node.input]
+    for place, (kind, inputs, outputs) in enumerate(nodes):
+        model.graph.node.insert(place, helper.make_node(kind, inputs, outputs, name=kind.lower()))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(0.1, np.float32), "scale"))
+    with pytest.raises(ConfigError, match="quantized already: quantizelinear, dequantizelinear") as caught:
+        act("onnx:pin", saved(model))
     assert caught.value.code == "model-format"
 
 
