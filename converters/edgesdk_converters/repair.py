@@ -1,12 +1,12 @@
 """The repair ladder: an artifact that the gate does not pass is made again by gentler recipes, until one passes.
 
-The rungs, in order: as asked; 7-bit weights, where x86 without VNNI would saturate; on a CPU only the *core*,
-convolutions and matrix products, in int8; ranges by percentile; by least square error; 16-bit activations (TFLite);
-float islands, the fewest layers for a wanted signal-to-noise ratio; activations quantized on the fly (TFLite), alone
-and with islands; int8 weights alone, computed in float, and these with islands. Vendors' compilers get neither the core
-nor the last rungs, but half precision where the accelerator has it, else islands and a quarter of the layers in float.
-Which ranges and layers is decided on the *calibration* data, so that the evaluation data judges every rung and chooses
-none.
+The rungs, in order: as asked; 7-bit weights, where x86 without VNNI would saturate, and 8 bits where no x86 is; on a
+CPU only the *core*, convolutions and matrix products, in int8; ranges by percentile; by least square error; 16-bit
+activations (TFLite); float islands, the fewest layers for a wanted signal-to-noise ratio; activations quantized on the
+fly (TFLite), alone and with islands; int8 weights alone, computed in float, and these with islands. Vendors' compilers
+get neither the core nor the last rungs, but half precision where the accelerator has it, else islands and a quarter of
+the layers in float. Which ranges and layers is decided on the *calibration* data, so that the evaluation data judges
+every rung and chooses none.
 
 Trying K rungs against one evaluation set would let a bad artifact pass K times as often as one test does. So the gate's
 alpha is divided over the rungs before anything is seen (weighted Bonferroni): half for the recipe as asked, the rest in
@@ -160,7 +160,7 @@ class _Ladder:
             return None
         why = self._refusal(judged)
         self._note(kind, judged, plan, why, alpha)
-        if why and kind in {"asked", "core", *RANGES} and recipe.calibrates(variant.format):
+        if why and kind in {"asked", "8-bit", "core", *RANGES} and recipe.calibrates(variant.format):
             self._listen(kind, variant, plan)
         return None if why else plan
 

@@ -24,6 +24,7 @@ from edgesdk_converters.recipes import (
 Kind = Literal[
     "asked",
     "7-bit",
+    "8-bit",
     "core",
     "percentile",
     "mse",
@@ -99,6 +100,12 @@ class Asked:
         return self.x86 and isinstance(options, OnnxStatic) and not options.reduce_range
 
     @property
+    def spares(self) -> bool:
+        """Whether weights have 7 bits for an x86 that the target is not."""
+        options = self.recipe.options(self.format)
+        return self.mixes and not self.x86 and isinstance(options, OnnxStatic) and options.reduce_range
+
+    @property
     def mixes(self) -> bool:
         """Whether arithmetic may run in float: on a CPU, or on a GPU."""
         options = self.recipe.options(self.format)
@@ -113,7 +120,7 @@ def rungs(asked: Asked) -> tuple[Kind, ...]:
     if not isinstance(options, TfliteStatic | OnnxStatic):
         return ("asked",)
     ranges: tuple[Kind, ...] = tuple(kind for kind in RANGES if kind != recipe.calibration_range)
-    first: tuple[Kind, ...] = ("asked", "7-bit") if asked.saturates else ("asked",)
+    first: tuple[Kind, ...] = ("asked", *(("7-bit",) if asked.saturates else ("8-bit",) if asked.spares else ()))
     wide: tuple[Kind, ...] = () if recipe.precision == "int16x8" else ("16-bit",)
     if not asked.mixes:
         # Islands would run in float32, if at all; float16 is what the accelerator has for float.
@@ -144,10 +151,10 @@ def changed(asked: Asked, kind: Kind, heard: Heard) -> Recipe | None:
     """
     recipe = asked.recipe
     own: dict[str, Any] = {"tflite": None, "onnx": None, asked.format: recipe.options(asked.format)}
-    if kind not in {"asked", "7-bit"} and asked.mixes:
+    if kind not in {"asked", "7-bit", "8-bit"} and asked.mixes:
         own[asked.format] = _of_core(own[asked.format])
-    if kind != "asked" and asked.saturates:
-        own["onnx"] = msgspec.structs.replace(own["onnx"], reduce_range=True)
+    if kind != "asked" and (asked.saturates or asked.spares):
+        own["onnx"] = msgspec.structs.replace(own["onnx"], reduce_range=asked.saturates)
     if kind == "float16":
         own = {"tflite": None, "onnx": OnnxFloat16(), "calibration_range": "minmax", "wide_layers": ()}
     elif kind in RANGES:

@@ -53,6 +53,16 @@ def test_rungs_follow_the_recipe_and_the_target():
     assert "16-bit" not in rungs(on(RECIPES["int16x8"], "tflite", x86=True))
 
 
+def test_weights_of_seven_bits_get_the_eighth_where_no_x86_runs_them():
+    """`int8` is safe on every CPU; what is repaired for ARM alone need not be, from the second rung on."""
+    arm = on(RECIPES["int8"], "onnx")
+    assert rungs(arm)[:3] == ("asked", "8-bit", "percentile")
+    assert [changed(arm, kind, heard()).onnx.reduce_range for kind in ("asked", "8-bit", "mse")] == [True, False, False]
+    assert changed(arm, "8-bit", heard()).onnx.operators == "core"
+    assert "8-bit" not in {*rungs(on(RECIPES["int8"], "onnx", x86=True)), *rungs(on(RECIPES["int8"], "tflite"))}
+    assert "8-bit" not in {*rungs(on(RECIPES["int8-tensorrt"], "onnx")), *rungs(on(RECIPES["int8-qnn"], "onnx"))}
+
+
 def test_onnx_on_a_cpu_leaves_arithmetic_in_float_and_at_last_all_of_it():
     """The core comes before the ranges unless it was asked for; a vendor's compiler gets 16 bits, as TFLite does."""
     last = ("percentile", "mse", "island", "islands", "weights", "weights-island", "weights-islands")
@@ -99,7 +109,7 @@ def test_the_error_rates_of_all_rungs_make_the_gates(count):
 def test_each_rung_changes_one_thing():
     """A rung's recipe has a name of its own, is for one format, and keeps what was asked otherwise."""
     asked = RECIPES["int8"]
-    percentile = changed(on(asked, "onnx"), "percentile", heard())
+    percentile = changed(on(asked, "onnx", x86=True), "percentile", heard())
     assert (percentile.name, percentile.calibration_range, percentile.tflite) == ("int8-percentile", "percentile", None)
     assert percentile.onnx == asked.onnx
     assert changed(on(asked, "tflite"), "16-bit", heard()).precision == "int16x8"
@@ -115,7 +125,7 @@ def test_seven_bits_and_the_core_stay_on_the_rungs_above():
     later = changed(on(fast, "onnx", x86=True), "mse", heard()).onnx
     assert (later.reduce_range, later.operators) == (True, "core")
     assert not changed(on(fast, "onnx"), "mse", heard()).onnx.reduce_range
-    assert changed(on(EVERY, "onnx"), "core", heard()).onnx == RECIPES["int8"].onnx
+    assert changed(on(EVERY, "onnx", x86=True), "core", heard()).onnx == RECIPES["int8"].onnx
 
 
 def replace_formats(recipe):
