@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from edgesdk_converters.evaluate import scores
+from edgesdk_converters.evaluate.catalogue import METRICS, Case
 from edgesdk_converters.evaluate.compare import Question, compare
+from edgesdk_converters.evaluate.gate import Outcome, judge_case
 from edgesdk_converters.evaluate.reweighted import DRAWS, reweigh
 
+from edgesdk.contract import Contract, TensorSpec
 from edgesdk.stats import binomial_at_least, clopper_pearson
 
 
@@ -129,3 +132,23 @@ def test_many_classes_of_few_samples_decide_nothing():
         assert (found.p_below <= 0.01) is shown
     few = compare(*(figure(truth[:400], truth[:400], classes=40),) * 2, 400, Question(margin=0.05, alpha=0.01))
     assert few.needed == 1600
+
+
+def test_the_gate_says_how_many_samples_f1_needs():
+    """Most of the rare class lost: refused. One of twenty lost: not enough data, with a number."""
+    contract = Contract(
+        version="1.0",
+        task="classification",
+        inputs=(TensorSpec(name="x", shape=(1, 2)),),
+        outputs=(TensorSpec(name="out", shape=(1, 2)),),
+    )
+    truth = (np.arange(600) < 20).astype(np.int64)
+    words = {"contract": contract, "reference": {"out": np.eye(2)[truth]}, "truth": truth}
+    verdicts = []
+    for lost_ in (1, 15):
+        answers = np.where(np.arange(600) < lost_, 0, truth)
+        source, artifact = (Case(outputs={"out": np.eye(2)[each]}, **words) for each in (truth, answers))
+        verdicts.append(judge_case(METRICS["f1"], source, artifact, max_drop=0.05))
+    assert [verdict.outcome for verdict in verdicts] == [Outcome.NOT_ENOUGH_DATA, Outcome.REFUSE]
+    assert verdicts[0].method == "reweighted"
+    assert f"about {verdicts[0].needed} samples would decide" in verdicts[0].reason
