@@ -25,12 +25,14 @@ from typing import Any
 import msgspec
 
 from edgesdk.errors import EdgeError, ReleaseError, TargetError
+from edgesdk.targets.profiles import Profile
 from edgesdk_converters import ALPHA
+from edgesdk_converters.backends import by_file
 from edgesdk_converters.cache import Entry
 from edgesdk_converters.calibration import step as calibration
 from edgesdk_converters.evaluate.alone import Alone, alone_step
 from edgesdk_converters.evaluate.checks import layers_step
-from edgesdk_converters.evaluate.gate import GateVerdict
+from edgesdk_converters.evaluate.gate import GateVerdict, Outcome
 from edgesdk_converters.evaluate.looks import HOPELESS
 from edgesdk_converters.joining import merged
 from edgesdk_converters.judge import Judged, check_gate, judge
@@ -146,10 +148,7 @@ class _Ladder:
         if recipe is None:
             return None
         try:
-            plan = self._plan(recipe, alpha)
-            entries = self._runner.run(plan.steps, self._observer)
-            (variant,) = plan.variants
-            judged = judge(self._prepared, variant, self._runner.path(variant.artifact), entries)
+            plan, judged = self._judged(recipe, alpha)
         except EdgeError as error:
             if kind == "asked" and error.code not in GATES:
                 # What a tool cannot quantize it may still build in half precision.
@@ -160,16 +159,30 @@ class _Ladder:
             return None
         why = self._refusal(judged)
         self._note(kind, judged, plan, why, alpha)
-        if why and kind in {"asked", "8-bit", "core", *RANGES} and recipe.calibrates(variant.format):
-            self._listen(kind, variant, plan)
+        if why and kind in {"asked", "8-bit", "core", *RANGES} and recipe.calibrates(self.asked.format):
+            self._listen(kind, judged.variant, plan)
         return None if why else plan
 
-    def _plan(self, recipe: Recipe, alpha: float) -> Plan:
+    def _judged(self, recipe: Recipe, alpha: float) -> tuple[Plan, Judged]:
+        """Make an artifact and judge it; by its portable file alone where that is worse: simulators are slow."""
+        targets, backend = [self.asked.target], self.asked.backend
+        if backend is not None and backend.judged == "artifact":
+            targets.insert(0, by_file(self.asked.target))
+        for target in targets:
+            plan = self._plan(recipe, alpha, target)
+            entries = self._runner.run(plan.steps, self._observer)
+            (variant,) = plan.variants
+            judged = judge(self._prepared, variant, self._runner.path(variant.artifact), entries)
+            if any(verdict.outcome is Outcome.REFUSE for verdict in judged.verdicts.values()):
+                break
+        return plan, judged
+
+    def _plan(self, recipe: Recipe, alpha: float, target: Profile | None = None) -> Plan:
         wanted = self._prepared.wanted
         # The ranges are counted for the later rungs at once; what is not used here is not run.
         counted = msgspec.structs.replace(recipe, name="counted", calibration_range="percentile")
         recipes = [recipe, counted] if recipe.calibrates(self.asked.format) else [recipe]
-        targets = [self.asked.target]
+        targets = [target or self.asked.target]
         changes: dict[str, Any] = {"targets": targets, "formats": [self.asked.format], "recipes": recipes}
         early = wanted.stop_early or HOPELESS
         plan = build_plan(dataclasses.replace(wanted, **changes, alpha=alpha, stop_early=early))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import msgspec
+
 from edgesdk.bundle.manifest import RuntimeName
 from edgesdk.errors import ConfigError
 from edgesdk.targets.profiles import CompilerName, Profile
@@ -251,6 +253,13 @@ def _judging(backend: Backend, judge: Any, target: str) -> Backend:
         known = f"{backend.title} quantizes by itself, so no other file can answer" if backend.quantizes else '"source"'
         raise ConfigError("config-invalid", f"the target {target}: compiler.options.judge is {judge!r}; known: {known}")
     return replace(backend, judged="source", measure=None)
+
+
+def by_file(target: Profile) -> Profile:
+    """Return a target for which the portable file answers, in place of what the vendor's tool compiled."""
+    assert target.compiler is not None
+    options = {**target.compiler.options, JUDGE: "source"}
+    return msgspec.structs.replace(target, compiler=msgspec.structs.replace(target.compiler, options=options))
 
 
 _OPTIONS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from edgesdk_converters.backends import BACKENDS
+from edgesdk_converters.backends import BACKENDS, by_file, find_backend
 from edgesdk_converters.plan import Plan, Wanted, build_plan
 from edgesdk_converters.recipes import find_recipe
 from edgesdk_converters.repair import _Ladder
@@ -122,6 +122,15 @@ def test_a_profile_lets_the_portable_file_answer(tmp_path):
     assert variant.backend.judged == "source"
     [compiling] = [step for step in made.steps if step.name == variant.compile_step]
     assert compiling.params["options"] == {"htp_arch": 73}
+
+
+def test_a_repair_asks_the_portable_file_before_a_simulator():
+    """What is worse before it is compiled is not run for minutes on the HTP back end; a profile can be asked so too."""
+    profile = by_file(load_profile("qualcomm-htp"))
+    assert profile.name == "qualcomm-htp"
+    backend = find_backend(profile)
+    assert backend is not None
+    assert (backend.judged, backend.measure) == ("source", None)
 
 
 @pytest.mark.parametrize(("base", "judge"), [("qualcomm-htp", "nobody"), ("rk3588", "source")])
