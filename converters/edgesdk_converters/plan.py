@@ -19,7 +19,15 @@ from edgesdk_converters.calibration import step as calibration
 from edgesdk_converters.evaluate.checks import OUTPUTS, further_steps, gate_params, judge_step
 from edgesdk_converters.fit import RUNTIME, ceiling_of, fits
 from edgesdk_converters.isolation import Call
-from edgesdk_converters.passes import observe, quantize_onnx, quantize_tflite, round_onnx, shrink_onnx, weights_onnx
+from edgesdk_converters.passes import (
+    observe,
+    quantize_onnx,
+    quantize_tflite,
+    round_onnx,
+    round_tflite,
+    shrink_onnx,
+    weights_onnx,
+)
 from edgesdk_converters.recipes import Format, OnnxFloat32, OnnxStatic, OnnxWeights, Recipe
 from edgesdk_converters.routes import Route, find_route
 from edgesdk_converters.sources import Source, SourceFormat
@@ -38,6 +46,10 @@ Action = Callable[[Call], Any]
 OBSERVERS: dict[Format, tuple[Action, tuple[str, ...]]] = {
     "tflite": (observe.observe_tflite, observe.TFLITE_TOOLS),
     "onnx": (observe.observe_onnx, observe.ONNX_TOOLS),
+}
+ROUNDERS: dict[Format, tuple[Action, tuple[str, ...]]] = {
+    "tflite": (round_tflite.round_weights, round_tflite.TOOLS),
+    "onnx": (round_onnx.round_weights, round_onnx.TOOLS),
 }
 PASSES: dict[tuple[Format, str], tuple[Action, tuple[str, ...]]] = {
     ("tflite", "float16"): (quantize_tflite.quantize, quantize_tflite.TOOLS),
@@ -285,14 +297,12 @@ class _Builder:
     def _artifact(self, artifact_format: Format, recipe: Recipe, float_file: Ref) -> Ref:
         if not recipe.quantizes(artifact_format):
             return float_file
-        rounds = artifact_format == "onnx" and isinstance(recipe.onnx, OnnxStatic | OnnxWeights)
-        if rounds:
+        if artifact_format == "onnx" and isinstance(recipe.onnx, OnnxStatic | OnnxWeights):
             float_file = self._folded(float_file)
         inputs: dict[str, Path | Ref] = {"source": float_file}
         if recipe.calibrates(artifact_format):
             inputs["values"] = self._values(artifact_format, recipe, float_file)
-        if rounds:
-            inputs |= self._rounded(recipe, float_file)
+        inputs |= self._rounded(artifact_format, recipe, float_file)
         params: dict[str, Any] = {"recipe": msgspec.to_builtins(recipe)}
         if artifact_format == "onnx":
             params |= {"max_opset": self._ceiling.max_opset, "max_ir": self._ceiling.max_ir}
@@ -314,17 +324,18 @@ class _Builder:
         )
         return self._made("onnx", step)
 
-    def _rounded(self, recipe: Recipe, float_file: Ref) -> dict[str, Ref]:
-        """Return the float file whose weights calibration data rounded: once for all recipes of as many bits."""
-        most = recipe.onnx.calibrated_to if isinstance(recipe.onnx, OnnxStatic | OnnxWeights) else None
-        samples = self._wanted.data.get("calibration")
-        if most is None or samples is None:
+    def _rounded(self, artifact_format: Format, recipe: Recipe, float_file: Ref) -> dict[str, Ref]:
+        """Return the float file whose weights calibration data rounded: once for all recipes of one grid."""
+        grid, samples = recipe.grid(artifact_format), self._wanted.data.get("calibration")
+        if grid is None or samples is None:
             return {}
-        self._examination("onnx", float_file)
-        name = f"round onnx weights to {(most - 1).bit_length() + 1} bits"
+        self._examination(artifact_format, float_file)
+        bits = (grid.most - 1).bit_length() + 1
+        name = f"round {artifact_format} weights to {bits} bits{' (dense layers whole)' if grid.whole else ''}"
         inputs: dict[str, Path | Ref] = {"source": float_file, "calibration": samples}
-        params = {"contract": self._contract, "most": most}
-        return {"rounded": self._made("onnx", _step(name, round_onnx.round_weights, inputs, params, round_onnx.TOOLS))}
+        params = {"contract": self._contract, **msgspec.to_builtins(grid)}
+        action, tools = ROUNDERS[artifact_format]
+        return {"rounded": self._made(artifact_format, _step(name, action, inputs, params, tools))}
 
     def _values(self, artifact_format: Format, recipe: Recipe, float_file: Ref) -> Ref:
         """Return what was seen of the activations: observed once for all recipes."""

@@ -26,6 +26,18 @@ Operators = Literal["all", "core"]
 Rounding = Literal["nearest", "calibrated"]
 
 
+class Grid(msgspec.Struct, frozen=True, kw_only=True):
+    """The numbers to which calibration data rounds weights.
+
+    Attributes:
+        most: The largest whole number.
+        whole: Whether a dense layer has one scale for all channels.
+    """
+
+    most: int
+    whole: bool = False
+
+
 class _Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
     """Options of one artifact format."""
 
@@ -65,6 +77,8 @@ class TfliteStatic(_Options, frozen=True, kw_only=True, tag="static"):
         dense_weights: Granularity of the weights of dense layers: per channel they make a FULLY_CONNECTED version
             that old interpreters refuse or, worse, compute wrongly.
         operators: ``all`` that the tool can; or the ``core``, as in `OnnxStatic`: inputs and outputs then stay float.
+        rounding: Of weights: each to the ``nearest``, or ``calibrated``, by what their layer reads of the calibration
+            data, so that errors make good each other. Only where convolutions have a scale per channel.
     """
 
     activations: Literal["int8", "int16"] = "int8"
@@ -72,20 +86,37 @@ class TfliteStatic(_Options, frozen=True, kw_only=True, tag="static"):
     weights: Granularity = "CHANNELWISE"
     dense_weights: Granularity = "TENSORWISE"
     operators: Operators = "all"
+    rounding: Rounding = "calibrated"
 
     @property
     def precision(self) -> Precision:
         """What profiles call it."""
         return "int8" if self.activations == "int8" else "int16x8"
 
+    @property
+    def grid(self) -> Grid | None:
+        """To which calibration data rounds weights; None where it does not."""
+        if self.rounding == "nearest" or self.weights != "CHANNELWISE":
+            return None
+        return Grid(most=127, whole=self.dense_weights == "TENSORWISE")
+
 
 class TfliteWeights(_Options, frozen=True, kw_only=True, tag="weights"):
     """Weights in int8, one scale per output channel, which are widened once, on load; everything is computed in float.
 
     Nearer to float than `TfliteDynamic`, and no faster than it.
+
+    Attributes:
+        rounding: As in `TfliteStatic`; without calibration data each goes to the nearest.
     """
 
+    rounding: Rounding = "calibrated"
     precision: ClassVar[Precision] = "int8-dynamic"
+
+    @property
+    def grid(self) -> Grid | None:
+        """To which calibration data rounds weights; None where it does not."""
+        return Grid(most=127) if self.rounding == "calibrated" else None
 
 
 class OnnxFloat32(_Options, frozen=True, kw_only=True, tag="float32"):
@@ -127,8 +158,7 @@ class OnnxStatic(_Options, frozen=True, kw_only=True, tag="static"):
             ranges for 16-bit Sigmoid and Tanh, and no range narrower than 0.0001.
         operators: ``all`` that onnxruntime can; or the ``core``: convolutions and matrix products, which is where int8
             is faster, and what only moves or clips their values. The arithmetic between them stays in float.
-        rounding: Of weights: each to the ``nearest``, or ``calibrated``, by what their layer reads of the calibration
-            data, so that errors make good each other. Only for signed weights with a scale per channel.
+        rounding: As in `TfliteStatic`; only for signed weights with a scale per channel.
     """
 
     activations: Literal["int8", "uint8", "int16", "uint16"] = "int8"
@@ -147,11 +177,11 @@ class OnnxStatic(_Options, frozen=True, kw_only=True, tag="static"):
         return "int8" if self.activations in {"int8", "uint8"} else "int16x8"
 
     @property
-    def calibrated_to(self) -> int | None:
-        """Largest whole number of weights that calibration data rounds; None where it does not."""
+    def grid(self) -> Grid | None:
+        """To which calibration data rounds weights; None where it does not."""
         if self.rounding == "nearest" or self.weights != "int8" or not self.per_channel or self.qualcomm:
             return None
-        return 64 if self.reduce_range else 127
+        return Grid(most=64 if self.reduce_range else 127)
 
 
 class OnnxWeights(_Options, frozen=True, kw_only=True, tag="weights"):
@@ -167,9 +197,9 @@ class OnnxWeights(_Options, frozen=True, kw_only=True, tag="weights"):
     precision: ClassVar[Precision] = "int8-dynamic"
 
     @property
-    def calibrated_to(self) -> int | None:
+    def grid(self) -> Grid | None:
         """As in `OnnxStatic`."""
-        return 127 if self.rounding == "calibrated" else None
+        return Grid(most=127) if self.rounding == "calibrated" else None
 
 
 TfliteOptions = TfliteFloat32 | TfliteFloat16 | TfliteDynamic | TfliteStatic | TfliteWeights
@@ -230,6 +260,11 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def calibrates(self, artifact_format: Format) -> bool:
         """Say whether it needs the ranges of activations."""
         return isinstance(self.options(artifact_format), TfliteStatic | OnnxStatic)
+
+    def grid(self, artifact_format: Format) -> Grid | None:
+        """Return the numbers to which calibration data rounds its weights; None where it does not."""
+        options = self.options(artifact_format)
+        return options.grid if isinstance(options, TfliteStatic | TfliteWeights | OnnxStatic | OnnxWeights) else None
 
     def options(self, artifact_format: Format) -> TfliteOptions | OnnxOptions | None:
         """Return the options for a format."""

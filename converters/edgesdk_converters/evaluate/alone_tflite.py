@@ -15,7 +15,7 @@ from edgesdk_converters.data import feeds, open_data
 from edgesdk_converters.evaluate.alone import SAMPLES, Alone
 from edgesdk_converters.evaluate.differences import Differences
 from edgesdk_converters.isolation import Call
-from edgesdk_converters.passes.quantize_tflite import quantized, ranges_of
+from edgesdk_converters.passes.quantize_tflite import quantized, ranges_of, start
 from edgesdk_converters.passes.tflite_core import CORE, Layer, read_layers
 from edgesdk_converters.recipes import Recipe, names_layer
 
@@ -36,7 +36,7 @@ def rank(call: Call) -> dict[str, Any]:
         call.progress(done, len(groups))
         others = tuple(name for each in groups for name in each if each != names)
         only = msgspec.structs.replace(recipe, float_layers=(*recipe.float_layers, *others))
-        answers = _answers(quantized(content, only, ranges, layers), rows)
+        answers = _answers(quantized(start(call.inputs, only), only, ranges, layers), rows)
         found.append(Alone(names=names, noise=_noise(expected, answers)))
     return {"layers": msgspec.to_builtins(found), "samples": len(rows)}
 

@@ -6,7 +6,7 @@ what is unknown to the tool stays float without a word, so an artifact in which 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from edgesdk_converters.isolation import Call
 from edgesdk_converters.passes.flatbuffer import parse
 from edgesdk_converters.passes.observe import read_values
 from edgesdk_converters.passes.ranges import choose
+from edgesdk_converters.passes.round_tflite import take
 from edgesdk_converters.passes.tflite_core import Layer, core, read_layers
 from edgesdk_converters.passes.tflite_io import with_uint8
 from edgesdk_converters.passes.tflite_unread import with_unread
@@ -36,15 +37,21 @@ Statistics = dict[str, dict[str, NDArray[np.float32]]]
 def quantize(call: Call) -> dict[str, Any]:
     """Child action: write ``model.tflite`` from input ``source`` and, for static recipes, ``values``.
 
-    Answers the ranges that were used, by tensor.
+    Weights are taken from input ``rounded`` if there is one. Answers the ranges that were used, by tensor.
     """
     recipe = msgspec.convert(call.params["recipe"], Recipe)
-    content = call.inputs["source"].read_bytes()
+    content = start(call.inputs, recipe)
     ranges = ranges_of(recipe, call.inputs["values"]) if recipe.calibrates("tflite") else {}
     made = quantized(content, recipe, ranges, read_layers(content))
     _check_changed(content, made)
     (call.out / "model.tflite").write_bytes(made)
     return {"ranges": {name: list(span) for name, span in ranges.items()}}
+
+
+def start(inputs: Mapping[str, Path], recipe: Recipe) -> bytes:
+    """Return the float file ``source`` with the weights of ``rounded``, but for the layers that a recipe leaves."""
+    content = inputs["source"].read_bytes()
+    return take(content, inputs["rounded"].read_bytes(), recipe.float_layers) if "rounded" in inputs else content
 
 
 def quantized(content: bytes, recipe: Recipe, ranges: Ranges, layers: Sequence[Layer]) -> bytes:

@@ -44,15 +44,22 @@ class Rounded:
     loss: float
 
 
-def scales_of(weights: Floats, most: int) -> Floats:
-    """Return the scale of each channel, [groups, channels]: ``S = max|w| / most``, as the quantizers take it."""
-    return np.asarray(np.maximum(np.abs(weights).max(axis=2), SMALLEST) / most)
+def scales_of(weights: Floats, most: int, *, whole: bool = False) -> Floats:
+    """Return the scale of each channel, [groups, channels]: ``S = max|w| / most``, as the quantizers take it.
+
+    Args:
+        weights: [groups, channels, inputs].
+        most: Largest whole number.
+        whole: Whether all channels have the largest of these scales.
+    """
+    largest = np.abs(weights).max(axis=2)
+    return np.asarray(np.maximum(np.full_like(largest, largest.max()) if whole else largest, SMALLEST) / most)
 
 
-def round_layer(weights: Floats, teaching: Floats, judging: Floats, most: int) -> Rounded:
+def round_layer(weights: Floats, teaching: Floats, judging: Floats, most: int, *, whole: bool = False) -> Rounded:
     """Round the weights of a layer to whole multiples of each channel's scale.
 
-    The largest weight of a channel stays what it is, so that whoever takes the scale from the weights finds the same.
+    The largest weight of a scale stays what it is, so that whoever takes the scale from the weights finds the same.
 
     Args:
         weights: [groups, channels, inputs].
@@ -60,8 +67,9 @@ def round_layer(weights: Floats, teaching: Floats, judging: Floats, most: int) -
             [groups, inputs, inputs], the bias stays as it is.
         judging: The same of other samples.
         most: Largest whole number.
+        whole: Whether all channels have one scale.
     """
-    scales = scales_of(weights, most)
+    scales = scales_of(weights, most, whole=whole)
     plain = np.clip(np.rint(weights / scales[:, :, None]), -most, most) * scales[:, :, None]
     best, bias = plain, np.zeros(weights.shape[:2])
     least = nearest = _losses(plain - weights, bias, judging)
@@ -98,15 +106,14 @@ def _compensated(weights: Floats, moments: Floats, scales: Floats, most: int, da
     factor = _factor(moments, every, damping * strength[:, :inputs].mean(axis=1))
     left = np.concatenate([weights, np.zeros((groups, channels, whole - inputs))], axis=2)
     left = np.take_along_axis(left, every[:, None, :], axis=2)
-    largest = np.abs(left[:, :, :inputs]).argmax(axis=2)
-    ends = np.where(np.take_along_axis(left, largest[:, :, None], axis=2)[:, :, 0] < 0, -most, most)
+    ends = np.rint(left[:, :, :inputs] / scales[:, :, None])
     numbers = np.zeros((groups, channels, inputs))
     for start in range(0, inputs, BLOCK):
         end = min(start + BLOCK, inputs)
         errors = np.zeros((groups, channels, end - start))
         for at in range(start, end):
             found = np.clip(np.rint(left[:, :, at] / scales), -most, most)
-            numbers[:, :, at] = np.where(largest == at, ends, found)
+            numbers[:, :, at] = np.where(np.abs(ends[:, :, at]) >= most, ends[:, :, at], found)
             error = (left[:, :, at] - numbers[:, :, at] * scales) / factor[:, None, at, at]
             left[:, :, at + 1 : end] -= error[:, :, None] * factor[:, None, at, at + 1 : end]
             errors[:, :, at - start] = error

@@ -7,10 +7,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from edgesdk_converters.passes import round_onnx
-from edgesdk_converters.passes.round_onnx import columns_of, in_parts, layers_of, take
+from edgesdk_converters.passes import moments
+from edgesdk_converters.passes.moments import columns_of, in_parts
+from edgesdk_converters.passes.round_onnx import layers_of, take
 from edgesdk_converters.passes.rounding import scales_of
-from edgesdk_converters.recipes import RECIPES, OnnxStatic, Recipe
+from edgesdk_converters.recipes import RECIPES, Grid, OnnxStatic, Recipe
 from onnx import TensorProto, helper, numpy_helper
 
 MOST = 127
@@ -107,7 +108,7 @@ def test_every_kind_of_layer_is_rounded_to_its_own_grid(folder, rounded):
 
 def test_the_patches_are_those_that_a_convolution_sees(folder, monkeypatch):
     """Weights times the columns are the convolution's own outputs, whatever its strides, dilations, pads and groups."""
-    monkeypatch.setattr(round_onnx, "POSITIONS", 10**6)
+    monkeypatch.setattr(moments, "POSITIONS", 10**6)
     model = network()
     names = [node.output[0] for node in model.graph.node]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name != "scores")
@@ -116,8 +117,9 @@ def test_the_patches_are_those_that_a_convolution_sees(folder, monkeypatch):
     seen = {"x": x, **dict(zip([o.name for o in session.get_outputs()], session.run(None, {"x": x}), strict=True))}
     biases = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     for layer in layers_of(model):
-        [node] = layer.nodes
-        columns = columns_of(layer, node, seen[node.input[0]])
+        [node] = [node for node in model.graph.node if layer.name in node.input]
+        [(tensor, window)] = layer.reads
+        columns = columns_of(layer, window, seen[tensor])
         full = layer.weights
         if layer.biased:
             bias = biases[node.input[2]].reshape(*full.shape[:2], 1)
@@ -163,7 +165,7 @@ def test_weights_that_two_products_share_are_one_layer_without_a_bias():
     model = network()
     model.graph.node.append(helper.make_node("Gemm", ["i", "turned", "turned_bias"], ["k"], name="again", transB=1))
     [layer] = [layer for layer in layers_of(model) if layer.name == "turned"]
-    assert ([node.name for node in layer.nodes], layer.biased) == (["turned", "again"], False)
+    assert ([tensor for tensor, _window in layer.reads], layer.biased) == (["i", "i"], False)
     model.graph.node.append(helper.make_node("Identity", ["turned"], ["l"], name="other"))
     assert "turned" not in {layer.name for layer in layers_of(model)}
 
@@ -171,16 +173,17 @@ def test_weights_that_two_products_share_are_one_layer_without_a_bias():
 def test_data_is_run_again_for_layers_that_do_not_fit_into_memory(folder, act, rounded, monkeypatch):
     """Layers come in parts of bounded moments, and the result does not depend on it."""
     layers = layers_of(network())
-    monkeypatch.setattr(round_onnx, "MEMORY", max(layer.size for layer in layers))
+    monkeypatch.setattr(moments, "MEMORY", max(layer.size for layer in layers))
     parts = list(in_parts(layers))
     assert [layer.name for part in parts for layer in part] == [layer.name for layer in layers]
-    assert all(len(part) == 1 or sum(each.size for each in part) <= round_onnx.MEMORY for part in parts)
+    assert all(len(part) == 1 or sum(each.size for each in part) <= moments.MEMORY for part in parts)
     assert len(parts) > 1
 
 
 def test_which_recipes_round_by_calibration():
     """Signed weights per channel do, to as many bits as the recipe has; unsigned ones and those that say so do not."""
-    assert RECIPES["int8"].onnx.calibrated_to == 64
-    assert RECIPES["int8-tensorrt"].onnx.calibrated_to == RECIPES["int8-weights"].onnx.calibrated_to == 127
-    assert RECIPES["int8-qnn"].onnx.calibrated_to is None
-    assert Recipe(name="plain", onnx=OnnxStatic(rounding="nearest")).onnx.calibrated_to is None
+    assert RECIPES["int8"].grid("onnx") == Grid(most=64)
+    assert RECIPES["int8-tensorrt"].grid("onnx") == RECIPES["int8-weights"].grid("onnx") == Grid(most=127)
+    assert RECIPES["int8"].grid("tflite") == RECIPES["int16x8"].grid("tflite") == Grid(most=127, whole=True)
+    assert RECIPES["int8-qnn"].grid("onnx") is RECIPES["float"].grid("tflite") is None
+    assert Recipe(name="plain", onnx=OnnxStatic(rounding="nearest")).grid("onnx") is None
