@@ -23,7 +23,10 @@ from edgesdk.targets.profiles import load_profile
 OWN = {"jetson-orin-gpu": "jetson-parsed.toml"}
 """Profiles that this benchmark uses in place of those of the name."""
 SLOW = {("qualcomm-htp", case): "htp-source.toml" for case in ("magika", "basic-pitch", "ocr-angle")}
-"""Where the calls of a ladder take the simulator more than a row's time (of two of them, about five seconds each): it compiles and places, and the portable file answers."""
+"""Where the simulator, at up to five seconds a call, takes a ladder more than a row's time.
+
+It compiles and places there, and the portable file answers.
+"""
 TIMEOUT_S = 600.0
 
 

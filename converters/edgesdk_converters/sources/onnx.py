@@ -25,6 +25,7 @@ INTEGER = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinea
 """Operators of ONNX that a quantized model has."""
 SHOWN = 3
 
+
 def pin(call: Call) -> dict[str, Any]:
     """Child action: write ``model.onnx``, the source as its targets and the contract want it.
 
