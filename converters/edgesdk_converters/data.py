@@ -182,6 +182,15 @@ def feeds(data: DataSet, tensors: Mapping[str, DType]) -> Iterator[dict[str, NDA
         yield code(sample)
 
 
+def some_feeds(
+    path: Path, contract: Contract, tensors: Mapping[str, DType], most: int
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """Yield at most so many samples of a file, spread evenly; see `feeds`."""
+    data = open_data(path, contract, labelled=False)
+    wanted = set(np.unique(np.linspace(0, data.count - 1, most).astype(np.int64)).tolist())
+    return (row for place, row in enumerate(feeds(data, tensors)) if place in wanted)
+
+
 def encoded(
     contract: Contract, tensors: Mapping[str, DType], sample: Mapping[str, NDArray[Any]]
 ) -> dict[str, NDArray[Any]]:

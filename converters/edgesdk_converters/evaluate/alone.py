@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.contract import Contract
-from edgesdk_converters.data import feeds, open_data
-from edgesdk_converters.evaluate.differences import Differences
+from edgesdk_converters.data import some_feeds
+from edgesdk_converters.evaluate.differences import worst_noise
 from edgesdk_converters.isolation import Call
 from edgesdk_converters.passes.observe import onnx_dtype
 from edgesdk_converters.passes.quantize_onnx import CORE, Ranges, excluded, quantized, ranges_of, start
@@ -81,7 +80,7 @@ def rank(call: Call) -> dict[str, Any]:
         call.progress(done, len(layers))
         others = tuple(name for each in layers for name in each if each != names)
         made = _only(call, recipe, (*recipe.float_layers, *others), ranges)
-        found.append(Alone(names=names, noise=_noise(expected, _answers(made, rows))))
+        found.append(Alone(names=names, noise=worst_noise(expected, _answers(made, rows))))
     return {"layers": msgspec.to_builtins(found), "samples": len(rows)}
 
 
@@ -121,11 +120,8 @@ def _only(call: Call, recipe: Recipe, others: tuple[str, ...], ranges: Ranges) -
 
 def _rows(call: Call, model: onnx.ModelProto) -> Iterator[dict[str, NDArray[Any]]]:
     contract = msgspec.convert(call.params["contract"], Contract)
-    data = open_data(call.inputs["samples"], contract, labelled=False)
-    wanted = set(np.unique(np.linspace(0, data.count - 1, SAMPLES).astype(np.int64)).tolist())
-    session = _session(model)
-    dtypes = {node.name: onnx_dtype(node.type, node.name) for node in session.get_inputs()}
-    return (row for place, row in enumerate(feeds(data, dtypes)) if place in wanted)
+    dtypes = {node.name: onnx_dtype(node.type, node.name) for node in _session(model).get_inputs()}
+    return some_feeds(call.inputs["samples"], contract, dtypes, SAMPLES)
 
 
 def _answers(model: onnx.ModelProto, rows: Sequence[dict[str, NDArray[Any]]]) -> list[list[NDArray[Any]]]:
@@ -140,15 +136,3 @@ def _session(model: onnx.ModelProto) -> Any:
     settings.intra_op_num_threads, settings.log_severity_level = 1, 4
     settings.add_session_config_entry("session.x64quantprecision", "1")  # what saturates is found elsewhere
     return onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
-
-
-def _noise(expected: list[list[NDArray[Any]]], found: list[list[NDArray[Any]]]) -> float:
-    worst = 0.0
-    for place in range(len(expected[0])):
-        sums = Differences()
-        for before, after in zip(expected, found, strict=True):
-            if before[place].dtype.kind == "f":
-                sums.add(before[place], after[place])
-        figures = sums.figures()
-        worst = max(worst, figures.noise if figures is not None else 0.0)
-    return worst

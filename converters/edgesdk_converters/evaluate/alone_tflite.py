@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from edgesdk.contract import Contract
 from edgesdk.runtime.backend import known_dtype
-from edgesdk_converters.data import feeds, open_data
+from edgesdk_converters.data import some_feeds
 from edgesdk_converters.evaluate.alone import SAMPLES, Alone
-from edgesdk_converters.evaluate.differences import Differences
+from edgesdk_converters.evaluate.differences import worst_noise
 from edgesdk_converters.isolation import Call
 from edgesdk_converters.passes.quantize_tflite import quantized, ranges_of, start
 from edgesdk_converters.passes.tflite_core import CORE, Layer, read_layers
@@ -37,7 +37,7 @@ def rank(call: Call) -> dict[str, Any]:
         others = tuple(name for each in groups for name in each if each != names)
         only = msgspec.structs.replace(recipe, float_layers=(*recipe.float_layers, *others))
         answers = _answers(quantized(start(call.inputs, only), only, ranges, layers), rows)
-        found.append(Alone(names=names, noise=_noise(expected, answers)))
+        found.append(Alone(names=names, noise=worst_noise(expected, answers)))
     return {"layers": msgspec.to_builtins(found), "samples": len(rows)}
 
 
@@ -53,11 +53,11 @@ def shared(layers: Sequence[Layer], recipe: Recipe) -> list[tuple[str, ...]]:
 
 def _rows(call: Call, content: bytes) -> Iterator[list[Array]]:
     contract = msgspec.convert(call.params["contract"], Contract)
-    data = open_data(call.inputs["samples"], contract, labelled=False)
-    wanted = set(np.unique(np.linspace(0, data.count - 1, SAMPLES).astype(np.int64)).tolist())
-    dtypes = {str(each["name"]): np.dtype(each["dtype"]).name for each in _opened(content).get_input_details()}
-    rows = feeds(data, {name: known_dtype(dtype, name) for name, dtype in dtypes.items()})
-    return (list(row.values()) for place, row in enumerate(rows) if place in wanted)
+    dtypes = {
+        str(each["name"]): known_dtype(np.dtype(each["dtype"]).name, str(each["name"]))
+        for each in _opened(content).get_input_details()
+    }
+    return (list(row.values()) for row in some_feeds(call.inputs["samples"], contract, dtypes, SAMPLES))
 
 
 def _answers(content: bytes, rows: Sequence[list[Array]]) -> list[list[Array]]:
@@ -78,16 +78,3 @@ def _opened(content: bytes) -> Any:
     interpreter = Interpreter(model_content=content, num_threads=1)
     interpreter.allocate_tensors()
     return interpreter
-
-
-def _noise(expected: Sequence[list[Array]], found: Sequence[list[Array]]) -> float:
-    """Return the power of the noise at the output that suffers most, as a part of that of its signal."""
-    worst = 0.0
-    for place in range(len(expected[0])):
-        sums = Differences()
-        for before, after in zip(expected, found, strict=True):
-            if before[place].dtype.kind == "f":
-                sums.add(before[place], after[place])
-        figures = sums.figures()
-        worst = max(worst, figures.noise if figures is not None else 0.0)
-    return worst

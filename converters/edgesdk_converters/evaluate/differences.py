@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -103,3 +104,21 @@ def _decibel(signal: float, noise: float) -> float:
 def _cosine(product: float, first: float, second: float) -> float:
     length = math.sqrt(first * second)
     return min(1.0, max(-1.0, product / length)) if length > 0 else float(first == second)
+
+
+def worst_noise(expected: Sequence[Sequence[NDArray[Any]]], found: Sequence[Sequence[NDArray[Any]]]) -> float:
+    """Return the power of the noise at the output that suffers most, as a part of that of its signal.
+
+    Args:
+        expected: The outputs of each sample, in a fixed order; others than floats do not count.
+        found: The same of an artifact.
+    """
+    worst = 0.0
+    for place in range(len(expected[0])):
+        sums = Differences()
+        for before, after in zip(expected, found, strict=True):
+            if before[place].dtype.kind == "f":
+                sums.add(before[place], after[place])
+        figures = sums.figures()
+        worst = max(worst, figures.noise if figures is not None else 0.0)
+    return worst

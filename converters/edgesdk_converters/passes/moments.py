@@ -5,14 +5,11 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.contract import Contract, DType
-from edgesdk_converters.data import feeds, open_data
 from edgesdk_converters.isolation import Progress
 from edgesdk_converters.passes.rounding import Floats, Rounded, round_layer
 
@@ -104,13 +101,6 @@ def in_parts(layers: Sequence[Layer]) -> Iterator[list[Layer]]:
         part.append(layer)
     if part:
         yield part
-
-
-def some_rows(path: Path, contract: Contract, dtypes: Mapping[str, DType]) -> Iterator[dict[str, NDArray[Any]]]:
-    """Yield up to `SAMPLES` samples, spread evenly, as a float file takes them; `dtypes` are those of its inputs."""
-    data = open_data(path, contract, labelled=False)
-    wanted = set(np.unique(np.linspace(0, data.count - 1, SAMPLES).astype(np.int64)).tolist())
-    return (row for place, row in enumerate(feeds(data, dtypes)) if place in wanted)
 
 
 def columns_of(layer: Layer, window: Window | None, values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.contract import Contract
+from edgesdk_converters.data import some_feeds
 from edgesdk_converters.isolation import Call
-from edgesdk_converters.passes.moments import MOST_INPUTS, Layer, Run, Tensors, Window, round_layers, some_rows
+from edgesdk_converters.passes.moments import MOST_INPUTS, SAMPLES, Layer, Run, Tensors, Window, round_layers
 from edgesdk_converters.passes.observe import onnx_dtype
 from edgesdk_converters.passes.rounding import Floats, Rounded
 
@@ -41,7 +42,7 @@ def round_weights(call: Call) -> dict[str, Any]:
     said = {}
 
     def rows() -> Any:
-        return some_rows(call.inputs["calibration"], contract, dtypes)
+        return some_feeds(call.inputs["calibration"], contract, dtypes, SAMPLES)
 
     for layer, rounded in round_layers(layers, run, rows, call.params["most"], call.progress):
         _put(model, users[layer.name][0], layer, rounded)

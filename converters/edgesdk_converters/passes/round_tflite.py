@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.contract import Contract
+from edgesdk_converters.data import some_feeds
 from edgesdk_converters.isolation import Call
 from edgesdk_converters.passes.flatbuffer import pack, parse
-from edgesdk_converters.passes.moments import MOST_INPUTS, Layer, Tensors, Window, round_layers, some_rows
+from edgesdk_converters.passes.moments import MOST_INPUTS, SAMPLES, Layer, Tensors, Window, round_layers
 from edgesdk_converters.passes.observe import open_tflite
 from edgesdk_converters.passes.rounding import Floats, Rounded
 from edgesdk_converters.recipes import names_layer
@@ -40,7 +41,7 @@ def round_weights(call: Call) -> dict[str, Any]:
         return opened(dict(row))
 
     def rows() -> Any:
-        return some_rows(call.inputs["calibration"], contract, dtypes)
+        return some_feeds(call.inputs["calibration"], contract, dtypes, SAMPLES)
 
     for layer, rounded in round_layers(layers, run, rows, call.params["most"], call.progress):
         _put(model, users[layer.name], layer, rounded)
