@@ -72,6 +72,9 @@ def round_layer(weights: Floats, teaching: Floats, judging: Floats, most: int, *
     scales = scales_of(weights, most, whole=whole)
     plain = np.clip(np.rint(weights / scales[:, :, None]), -most, most) * scales[:, :, None]
     best, bias = plain, np.zeros(weights.shape[:2])
+    if not (np.isfinite(teaching).all() and np.isfinite(judging).all()):
+        # A mask's infinity, or what overflows, teaches nothing.
+        return Rounded(weights=best, bias=bias, nearest=0.0, loss=0.0)
     least = nearest = _losses(plain - weights, bias, judging)
     for damping in DAMPINGS:
         try:

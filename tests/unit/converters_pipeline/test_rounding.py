@@ -83,3 +83,14 @@ def test_a_channel_of_zeros_stays_zero():
     weights[0, 1] = 0
     rounded = round_layer(weights, teaching, judging, MOST)
     assert np.abs(rounded.weights[0, 1]).max() < 1e-9
+
+
+def test_inputs_that_are_not_finite_teach_nothing():
+    """An infinity in a mask, or moments that overflow, leave every weight at its nearest, and all figures finite."""
+    weights, teaching, judging = problem(6)
+    teaching[0, 0, 0] = np.inf
+    rounded = round_layer(weights, teaching, judging, MOST)
+    scales = scales_of(weights, MOST)[:, :, None]
+    assert np.array_equal(rounded.weights, np.rint(weights / scales) * scales)
+    assert not rounded.bias.any()
+    assert (rounded.nearest, rounded.loss) == (0, 0)
