@@ -6,8 +6,11 @@ import difflib
 import re
 from collections.abc import Iterable
 
-NEAR = 3
-"""Words that are offered at most; of those that only go on where the word ends, one more."""
+NEAR, SHORTEST = 3, 2
+"""Words that are offered at most (of those that only go on where the word ends, one more), and letters of a word that
+may be the start of others."""
+SAME = {"amd64": "x86_64", "aarch64": "arm64"}
+"""Other names of the same."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -23,13 +26,16 @@ def nearest(word: str, known: Iterable[str]) -> list[str]:
     """
     by_key = {_key(each): each for each in known}
     key = _key(word)
-    longer = sorted((each for each in by_key if key and each.startswith(key)), key=natural)
+    longer = sorted((each for each in by_key if len(key) >= SHORTEST and each.startswith(key)), key=natural)
     found = longer[: NEAR + 1] or difflib.get_close_matches(key, by_key, n=NEAR)
     return [by_key[each] for each in found]
 
 
 def _key(word: str) -> str:
-    return word.casefold().replace("_", "-")
+    known = word.casefold()
+    for other, name in SAME.items():
+        known = known.replace(other, name)
+    return known.replace("_", "-")
 
 
 def natural(word: str) -> list[tuple[int, str]]:

@@ -53,7 +53,7 @@ def convert(
         contract: TOML file of the contract.
         out: Folder of the release.
         observer: Is told how it comes along.
-        **words: Any other field of `Request`; paths may be strings.
+        **words: Any other field of `Request`; paths may be strings, and one recipe or format may stand alone.
 
     Raises:
         EdgeError: ``ReleaseError`` when the artifact is refused, ``ConfigError`` when the request is.
@@ -70,11 +70,12 @@ def convert(
         "models": tuple(Path(model) for model in models),
         "name": name,
         "release": release,
-        "targets": (targets,) if isinstance(targets, str) else tuple(targets),
+        "targets": targets,
         "contract": contract,
         "out": out,
         **words,
     }
+    given |= {word: (given[word],) for word in ("targets", "recipes", "formats") if isinstance(given.get(word), str)}
     unknown = sorted(set(given) - {field.name for field in msgspec.structs.fields(Request)})
     if unknown:
         raise ConfigError("argument-invalid", f"convert has no argument {unknown[0]!r}")

@@ -207,7 +207,9 @@ def _on_terminal(models: list[Path], words: dict[str, Any]) -> None:
     for finding in (conversion.report["doctor"]["diagnosis"] or {"findings": ()})["findings"]:
         console.print(f"calibration: {finding['where']}: {finding['what']}. {finding['fix']}")
     if conversion.report["weak_truth"]:
-        console.print("Few truth examples travel with this release: devices can hardly judge its successors by them.")
+        console.print(
+            "Few truth examples travel with this release (--truth): devices can hardly judge its successors by them."
+        )
     if conversion.index.notes:
         console.print(conversion.index.notes)
     console.print(f"wrote {conversion.folder} in {conversion.report['seconds']:.1f} s")

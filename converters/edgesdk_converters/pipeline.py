@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -118,11 +118,14 @@ def run(request: Request, observer: PlanObserver | None = None) -> Conversion:
 
 
 def _judged(
-    prepared: Prepared, runner: Runner, observer: Observer, points: dict[str, list[Point]]
+    prepared: Prepared, runner: Runner, whole: PlanObserver, points: dict[str, list[Point]]
 ) -> tuple[Prepared, list[Judged], Mapping[str, Entry]]:
     """Run all steps, and give the variants that nothing refuses; with repair, the plan of those that it chose."""
-    observer = Once(observer)
-    check_sources(prepared, runner, observer)
+    observer = Once(whole)
+    notes = check_sources(prepared, runner, observer)
+    for text in notes:
+        whole.note(text)
+    prepared = replace(prepared, notes=(*prepared.notes, *notes))
     if prepared.request.repair:
         climbed = climb(prepared, runner, observer, points)
         prepared, judged, entries = climbed.prepared, climbed.judged, climbed.entries

@@ -208,11 +208,11 @@ class _Ladder:
                 Point(
                     rung="float",
                     recipe="float",
-                    passed=True,
+                    passed=self._kind.mixes or self._kind.half,
                     value=verdict.source_value,
                     loss=0.0,
                     size=size,
-                    speedup=1,
+                    speedup=1 if judged.latency else None,
                 )
             )
         self.points.append(

@@ -26,6 +26,8 @@ _NUMBER = re.compile(r" \(\d+\)$")
 SURE = 5.0
 """Standard deviations above guessing from which on another preparation is named; and those by
 which it must beat the contract's own, a quarter of 200 rows, to refuse what does not guess."""
+TOLD = 2.5
+"""The same, an eighth of 200 rows, to say so in a note."""
 
 
 def source_first(prepared: Prepared) -> Prepared:
@@ -42,32 +44,38 @@ def source_first(prepared: Prepared) -> Prepared:
     return replace(prepared, plan=replace(plan, steps=(*early, *tried.values(), *late)))
 
 
-def check_sources(prepared: Prepared, runner: Runner, observer: Observer) -> None:
+def check_sources(prepared: Prepared, runner: Runner, observer: Observer) -> tuple[str, ...]:
     """Run the float sources and refuse those that are wrong, before anything is made of them.
+
+    Returns:
+        What is worth a look and no reason to refuse, as sentences.
 
     Raises:
         ReleaseError: ``source-wrong``.
         EdgeError: Of a step that fails.
     """
     if not _asks(prepared):
-        return
+        return ()
     entries = runner.run(_early(prepared.plan), observer)
-    for variant in _sources(prepared.plan):
-        check_source(prepared, variant, runner, entries, observer)
+    said = (check_source(prepared, variant, runner, entries, observer) for variant in _sources(prepared.plan))
+    return tuple(dict.fromkeys(each for each in said if each))
 
 
 def check_source(
     prepared: Prepared, variant: VariantPlan, runner: Runner, entries: Mapping[str, Entry], observer: Observer
-) -> None:
+) -> str:
     """Refuse a float classifier that guesses on labelled data, or that is right far more often prepared otherwise.
 
     So is one whose labels are in another order.
+
+    Returns:
+        A sentence where another preparation is right more often, but not by far; empty otherwise.
 
     Raises:
         ReleaseError: ``source-wrong``, with the preparation of inputs that would make it right where one does.
     """
     if not _asks(prepared):
-        return
+        return ""
     found = _suspicion(prepared, entries[variant.source_measure])
     if found is not None and found.moved:
         hint = "Put the contract's labels in the order of the model's outputs, or correct `y`."
@@ -75,9 +83,13 @@ def check_source(
     tried = _tried(_trial(prepared, variant), runner, observer)
     if found is not None:
         raise ReleaseError("source-wrong", f"{prepared.request.evaluation}: {found.reason}", hint=_hint(tried))
-    if tried and tried["right"] - tried["now"] > SURE * math.sqrt(tried["rows"] / 2):
-        reason = f"the float model is right on {tried['now']} of {tried['rows']} rows as the contract prepares them"
+    gain = (tried["right"] - tried["now"]) / math.sqrt(tried["rows"] / 2) if tried else 0.0
+    if gain <= TOLD:
+        return ""
+    reason = f"the float model is right on {tried['now']} of {tried['rows']} rows as the contract prepares them"
+    if gain > SURE:
         raise ReleaseError("source-wrong", f"{prepared.request.evaluation}: {reason}", hint=_hint(tried))
+    return f"{prepared.request.evaluation}: {reason}. {_hint(tried, 'Look at')}"
 
 
 def _sources(plan: Plan) -> Collection[VariantPlan]:
@@ -134,7 +146,7 @@ def _tried(step: Step, runner: Runner, observer: Observer) -> dict[str, Any]:
     return found if better else {}
 
 
-def _hint(tried: Mapping[str, Any]) -> str:
+def _hint(tried: Mapping[str, Any], do: str = "Correct") -> str:
     if not tried:
         return (
             "Compare normalisation, layout, colours and labels in the contract with the training; no usual one helps."
@@ -142,7 +154,7 @@ def _hint(tried: Mapping[str, Any]) -> str:
     colours = "the colours exchanged (RGB for BGR) and " if tried["flipped"] else ""
     way = tried["normalisation"]
     how = "no normalisation" if way is None else f"mean = {_shown(way['mean'])} and std = {_shown(way['std'])}"
-    return f"Correct the contract: with {colours}{how} it is right on {tried['right']} of {tried['rows']} rows."
+    return f"{do} the contract: with {colours}{how} it is right on {tried['right']} of {tried['rows']} rows."
 
 
 def _shown(values: list[float]) -> str:

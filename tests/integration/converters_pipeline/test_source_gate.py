@@ -185,3 +185,15 @@ def test_a_preparation_that_is_far_better_is_named(tmp_path: Path) -> None:
         converted(tmp_path, source, bare, x, y)
     assert caught.value.code == "source-wrong"
     assert "mean = [127.5] and std = [127.5] it is right on 200 of 200 rows" in str(caught.value.hint)
+
+
+def test_a_preparation_that_is_somewhat_better_is_a_note(tmp_path: Path) -> None:
+    """Too little to refuse, too much to keep silent: terminal and report say what in the contract to look at."""
+    x, y = pictures()
+    dark = np.flatnonzero(y == 0)
+    x[dark[: len(dark) * 2 // 3]] = 0
+    source = model(tmp_path / "m.onnx", np.ones((4, 4, 1)), (1, 4, 4, 1))
+    bare = CONTRACT.format(channels=1, colour='colour = "GRAY"', normalisation="")
+    made = converted(tmp_path, source, bare, x, y)
+    [note] = [each for each in made.report["notes"] if "as the contract prepares them" in each]
+    assert "Look at the contract: with mean = [127.5] and std = [127.5] it is right on 200 of 200 rows" in note

@@ -29,6 +29,9 @@ WEARABLE = Path(__file__).parents[3] / "examples" / "wearable"
         ("linux-arm64", "linux-arm64-cpu"),
         ("RK3588", "rk3588"),
         ("jetson", "jetson-orin-gpu"),
+        ("linux-amd64", "linux-x86_64-cpu"),
+        ("linux-aarch64", "linux-arm64-cpu"),
+        ("l", None),
         ("toaster", None),
     ],
 )
