@@ -10,13 +10,14 @@ import tomllib
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import msgspec
 from msgspec import Meta
 
 from edgesdk.errors import ConfigError
 from edgesdk.near import did_you_mean
+from edgesdk_converters.recipe_hints import hint
 
 Format = Literal["tflite", "onnx"]
 Precision = Literal["float32", "float16", "int8", "int8-dynamic", "int16x8"]
@@ -397,7 +398,8 @@ def read_recipe(path: Path) -> Recipe:
     try:
         recipe = msgspec.convert({"name": path.stem, **_merged(start, written)}, Recipe)
     except msgspec.ValidationError as error:
-        raise ConfigError("config-invalid", f"{path} is no recipe: {error}") from error
+        do = hint(str(error), Recipe, (*get_args(TfliteOptions), *get_args(OnnxOptions)))
+        raise ConfigError("config-invalid", f"{path} is no recipe: {error}", hint=do) from error
     if recipe.name in RECIPES:
         raise ConfigError("config-invalid", f"{path}: the name {recipe.name!r} is taken; give it another")
     return recipe

@@ -73,6 +73,24 @@ def test_a_wrong_file_is_refused_with_what_is_wrong(written, text, words):
     assert "mine.toml" in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[tflite]\nrounding = 'nearset'", "Did you mean nearest? rounding is one of nearest, calibrated."),
+        ("rounding = 'nearest'", "rounding belongs into [onnx] or [tflite]."),
+        ("[onnx]\nruonding = 'nearest'", "Did you mean rounding? "),
+        ("[onnx]\nfloat_layers = ['a']", "float_layers belongs at the top"),
+        ("calibration_rnage = 'mse'", "Did you mean calibration_range? "),
+        ("[onnx]\nkind = 'statc'", "Did you mean static? kind is one of dynamic, float16, float32, static, weights."),
+    ],
+)
+def test_a_misspelt_recipe_is_answered_with_what_was_meant(written, text, said):
+    """The field that was meant, the table where it belongs, or the values that it may have."""
+    with pytest.raises(ConfigError) as caught:
+        find_recipe(written(f"base = 'int8'\n{text}"))
+    assert caught.value.hint.startswith(said)
+
+
 def test_a_missing_file_and_an_unknown_name_are_two_errors(tmp_path):
     """A path that is not there is a missing file; a name that is not there gets the list of names."""
     with pytest.raises(ConfigError) as caught:
