@@ -1,12 +1,12 @@
 """The repair ladder: an artifact that the gate does not pass is made again by gentler recipes, until one passes.
 
 The rungs, in order: as asked; 7-bit weights, where x86 without VNNI would saturate, and 8 bits where no x86 is; on a
-CPU only the *core*, convolutions and matrix products, in int8; ranges by percentile; by least square error; 16-bit
-activations (TFLite); float islands, the fewest layers for a wanted signal-to-noise ratio; activations quantized on the
-fly (TFLite), alone and with islands; int8 weights alone, computed in float, and these with islands. Vendors' compilers
-get neither the core nor the last rungs, but half precision where the accelerator has it, else islands and a quarter of
-the layers in float. Which ranges and layers is decided on the *calibration* data, so that the evaluation data judges
-every rung and chooses none.
+CPU only the *core*, convolutions and matrix products, in int8; ranges by percentile; by least square error; float
+islands, the fewest layers for a wanted signal-to-noise ratio; activations quantized on the fly (TFLite), alone and with
+islands; int8 weights alone, computed in float, and these with islands; 16-bit activations (TFLite), which are slow on a
+CPU. Vendors' compilers get 16 bits behind the ranges, and no core and weights alone, but half precision where the
+accelerator has it, else islands and a quarter of the layers in float. Which ranges and layers is decided on the
+*calibration* data, so that the evaluation data judges every rung and chooses none.
 
 Trying K rungs against one evaluation set would let a bad artifact pass K times as often as one test does. So the gate's
 alpha is divided over the rungs before anything is seen (weighted Bonferroni): half for the recipe as asked, the rest in
