@@ -74,7 +74,7 @@ def test_onnx_on_a_cpu_leaves_arithmetic_in_float_and_at_last_all_of_it():
 
 
 def test_tflite_on_a_cpu_leaves_arithmetic_in_float_and_at_last_all_of_it():
-    """As ONNX does, and with what LiteRT has kernels for: activations quantized on the fly, and slow 16 bits at last."""
+    """As ONNX does, and with what LiteRT has kernels for: activations quantized on the fly, slow 16 bits at last."""
     floats = ("dynamic", "dynamic-island", "weights", "weights-island", "weights-islands")
     islands = ("percentile", "mse", "island", "islands")
     assert rungs(on(RECIPES["int8"], "tflite", x86=True)) == ("asked", "core", *islands, *floats, "16-bit")
