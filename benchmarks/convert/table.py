@@ -170,6 +170,20 @@ def page(rows: Sequence[Row], cases: Mapping[str, Case]) -> str:
     return "\n".join([*_opening(rows, cases), *_tables(rows), ""])
 
 
+def _by_revision(rows: Sequence[Row]) -> list[str]:
+    """Return which of our rows are of which revision, but those of the one that has most."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for row in in_order(row for row in rows if row["tool"] == OURS):
+        places = found.setdefault(row["run"]["commit"], {}).setdefault(row["case"], [])
+        places.append(f"{row['target']} {row['format']}")
+    by_count = sorted(found.items(), key=lambda each: sum(map(len, each[1].values())))
+    lines = []
+    for commit, cases in by_count[:-1]:
+        told = [f"{case} ({', '.join(places)})" for case, places in cases.items()]
+        lines.append(f"- {commit}: {'; '.join(told)}")
+    return ["", f"Our rows are of revision {by_count[-1][0]} but these:", "", *lines] if lines else []
+
+
 def _opening(rows: Sequence[Row], cases: Mapping[str, Case]) -> list[str]:
     runs = [row["run"] for row in rows]
     used = {row["case"]: cases[row["case"]] for row in in_order(rows) if row["case"] in cases}
@@ -182,6 +196,7 @@ def _opening(rows: Sequence[Row], cases: Mapping[str, Case]) -> list[str]:
         "Written by `python benchmarks/convert --render docs/conversion-benchmark.md` from what it ran; not by hand.",
         "",
         f"Run {dates} on {machines}, revision {commits}; {tools}.",
+        *_by_revision(rows),
         "",
         "All tools got the same float model, the same calibration data and no options: `edge convert --repair`",
         "with the target's int8 recipe and its accuracy gate at one point (a recipe named behind edgesdk is a repair;",
