@@ -129,7 +129,7 @@ def _moments(layers: Sequence[Layer], run: Run, rows: Iterable[Tensors]) -> tupl
                 products = (columns @ columns.transpose(0, 2, 1)).astype(np.float64)
                 mine[layer.name] = mine.get(layer.name, 0.0) + products
     teaching, judging = sums
-    return teaching, judging or teaching
+    return teaching, judging or teaching  # too few to divide: who taught judges
 
 
 def _patches(layer: Layer, window: Window, values: NDArray[np.float32]) -> NDArray[np.float32]:

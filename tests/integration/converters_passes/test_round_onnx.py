@@ -91,7 +91,7 @@ def scores(model, rows):
 
 
 def test_every_kind_of_layer_is_rounded_to_its_own_grid(folder, rounded):
-    """Seven layers lie on the grid of their float weights, and their outputs are nearer to float than the nearest's."""
+    """Six layers lie on the grid of their float weights, and their outputs are nearer to float than the nearest's."""
     path, said = rounded
     before, after = weights(folder / "model.onnx"), weights(path)
     assert set(before) == {"plain", "depthwise", "grouped", "product", "turned", "straight"}
@@ -128,7 +128,7 @@ def test_the_patches_are_those_that_a_convolution_sees(folder, monkeypatch):
         assert (full @ columns).reshape(-1) == pytest.approx(expected, rel=1e-3, abs=1e-4), layer.name
 
 
-def test_the_answers_are_nearer_to_float(act, folder, rounded, make_int8):
+def test_the_answers_are_nearer_to_float(folder, make_int8):
     """Int8 from the rounded file errs less on new pictures than int8 that rounds to the nearest."""
     noise = np.random.default_rng(2).normal(size=(60, CHANNELS, LENGTH, LENGTH)).cumsum(axis=2).cumsum(axis=3)
     fresh = (noise / np.abs(noise).max(axis=(1, 2, 3), keepdims=True)).astype(np.float32)
@@ -170,8 +170,8 @@ def test_weights_that_two_products_share_are_one_layer_without_a_bias():
     assert "turned" not in {layer.name for layer in layers_of(model)}
 
 
-def test_data_is_run_again_for_layers_that_do_not_fit_into_memory(folder, act, rounded, monkeypatch):
-    """Layers come in parts of bounded moments, and the result does not depend on it."""
+def test_layers_that_do_not_fit_into_memory_come_in_parts(monkeypatch):
+    """Every layer comes once, in order, and the moments of each part are bounded."""
     layers = layers_of(network())
     monkeypatch.setattr(moments, "MEMORY", max(layer.size for layer in layers))
     parts = list(in_parts(layers))
