@@ -307,7 +307,7 @@ RECIPES: dict[str, Recipe] = {
         ),
         Recipe(
             name="int8-weights",
-            summary="int8 weights, computed in float: small and near float, not faster; needs no calibration",
+            summary="int8 weights, computed in float: small and near float, not faster; calibration data is optional",
             tflite=TfliteWeights(),
             onnx=OnnxWeights(),
         ),
