@@ -120,6 +120,11 @@ def double_normalised(real, x, y, e, ey, rng):  # noqa: ANN001, ANN201, ARG001, 
     return Planted(x=(x - mean) / std, y=y)
 
 
+def both_normalised(real, x, y, e, ey, rng):  # noqa: ANN001, ANN201, ARG001, PLR0917
+    mean, std = real.moments()
+    return Planted(x=(x - mean) / std, y=y, evaluation=(e - mean) / std)
+
+
 def not_normalised(real, x, y, e, ey, rng):  # noqa: ANN001, ANN201, ARG001, PLR0917
     if real.range == (0, 255):
         return Planted(x=x, y=y, evaluation=e / np.float32(255), normalised_by_app=True)
@@ -180,6 +185,7 @@ FAULTS: dict[str, tuple[Fault, set[str]]] = {
     "NaN or infinity": (not_finite, {"calibration-not-finite"}),
     "wrong range": (wrong_range, {"calibration-range", "calibration-double-normalised", "calibration-not-normalised"}),
     "double-normalised": (double_normalised, {"calibration-double-normalised"}),
+    "both normalised": (both_normalised, {"calibration-double-normalised", "calibration-range"}),
     "un-normalised": (not_normalised, {"calibration-not-normalised"}),
     "wrong layout": (layout, {"calibration-layout"}),
     "BGR for RGB": (colour, {"calibration-colour"}),

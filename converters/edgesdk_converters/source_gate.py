@@ -68,6 +68,8 @@ def check_source(
 
     So is one whose labels are in another order.
 
+    Far more often, that is; but a lesser gain will do where the data itself looks normalised already.
+
     Returns:
         A sentence where another preparation is right more often, but not by far; empty otherwise.
 
@@ -87,7 +89,7 @@ def check_source(
     if gain <= TOLD:
         return ""
     reason = f"the float model is right on {tried['now']} of {tried['rows']} rows as the contract prepares them"
-    if gain > SURE:
+    if gain > SURE or tried["doubled"]:
         raise ReleaseError("source-wrong", f"{prepared.request.evaluation}: {reason}", hint=_hint(tried))
     return f"{prepared.request.evaluation}: {reason}. {_hint(tried, 'Look at')}"
 
@@ -147,6 +149,12 @@ def _tried(step: Step, runner: Runner, observer: Observer) -> dict[str, Any]:
 
 
 def _hint(tried: Mapping[str, Any], do: str = "Correct") -> str:
+    if tried.get("doubled"):
+        right = f"right on {tried['right']} of {tried['rows']} rows"
+        return (
+            "The data looks normalised already, and without the contract's normalisation the model is "
+            f"{right}: give data in the app's units, here and for calibration."
+        )
     if not tried:
         return (
             "Compare normalisation, layout, colours and labels in the contract with the training; no usual one helps."

@@ -8,8 +8,10 @@ margin is added to what chance explains. Facts (NaN, a value outside the range, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+
+import msgspec
 
 from edgesdk.contract import Contract
 from edgesdk.errors import ConfigError
@@ -17,7 +19,7 @@ from edgesdk_converters.calibration import rules
 from edgesdk_converters.calibration.classes import one_class_unlabelled
 from edgesdk_converters.calibration.findings import FALSE_ALARMS, Diagnosis, Finding
 from edgesdk_converters.calibration.scale import raw_beside_standard, sizes
-from edgesdk_converters.calibration.sensitivity import Model, ask
+from edgesdk_converters.calibration.sensitivity import Model, ask, helped
 from edgesdk_converters.calibration.statistics import SetStatistics
 from edgesdk_converters.calibration.stories import tell
 from edgesdk_converters.calibration.structure import noise
@@ -44,7 +46,9 @@ def examine(
     checks = CHECKS_PER_INPUT * len(data.tensors)
     unchecked: list[str] = []
     found = list(_examine(data, contract, evaluation, FALSE_ALARMS / checks, unchecked))
-    if model is not None and not any(finding.severity == "refuse" for finding in found):
+    if evaluation is not None and not _refused(found):
+        found += _doubled_alike(contract, (data, evaluation), model, FALSE_ALARMS / checks)
+    if model is not None and not _refused(found):
         [(name, tensor)] = data.tensors.items()
         found += ask(name, tensor, data.labels, model, FALSE_ALARMS / checks)
     found.sort(key=lambda finding: finding.severity != "refuse")
@@ -100,9 +104,34 @@ def _examine(
         yield from ranged
         ranged = []
     yield from compared
-    if evaluation is not None and data.labels is None and not any(found.severity == "refuse" for found in compared):
+    if evaluation is not None and data.labels is None and not _refused(compared):
         yield from one_class_unlabelled(data, evaluation, alpha, unchecked)  # spoilt rows look like one class too
     yield from ranged
+
+
+def _refused(found: Iterable[Finding]) -> bool:
+    return any(finding.severity == "refuse" for finding in found)
+
+
+def _doubled_alike(
+    contract: Contract, sets: tuple[SetStatistics, SetStatistics], model: Model | None, alpha: float
+) -> Iterator[Finding]:
+    """Yield what looks normalised in both sets, so that neither looks odd beside the other.
+
+    Where there are labels and a model that is no more often right once it is undone, the contract's own figures may
+    well be what is wrong: that warns.
+    """
+    data, evaluation = sets
+    there = {finding.where for finding in rules.contract_scale(contract, evaluation, alpha)}
+    for finding in rules.contract_scale(contract, data, alpha):
+        if finding.where in there:
+            doubted = model is not None and data.labels is not None and not helped(data, data.labels, model)
+            yield msgspec.structs.replace(
+                finding,
+                severity="warn" if doubted else "refuse",
+                what=f"{finding.what}, in the evaluation set too",
+                fix=f"{finding.fix} Correct both sets.",
+            )
 
 
 def _compare(
@@ -114,6 +143,6 @@ def _compare(
     found = list(noise(name, tensor, other, alpha, unchecked))
     if not found and other is not None:
         found = list(tell(name, tensor, other, alpha, unchecked))
-        if not any(finding.severity == "refuse" for finding in found):
+        if not _refused(found):
             found += list(raw_beside_standard(name, tensor, other, alpha)) or sizes(name, tensor, other, alpha)
     yield from found

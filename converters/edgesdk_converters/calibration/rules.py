@@ -97,7 +97,7 @@ def _outside(name: str, tensor: TensorStatistics) -> Finding:
         threshold=0,
         fix="Scale the data as the app does (by 1/255 for 8-bit images)."
         if raw
-        else "Give data in the contract's units, or correct the contract's range.",
+        else "Give data in the contract's units, before any normalisation, or correct the contract's range.",
     )
 
 
@@ -305,7 +305,7 @@ def overlap(data: SetStatistics, evaluation: SetStatistics) -> Iterator[Finding]
 
 
 def contract_scale(contract: Contract, data: SetStatistics, alpha: float) -> Iterator[Finding]:
-    """Without an evaluation set: find data that looks like what the contract's normalisation makes of clean data.
+    """Find data that looks like what the contract's normalisation makes of clean data, whatever it is compared with.
 
     Clean channels have about the normalisation's mean m and deviation s, normalised ones about 0 and 1. The distance
     of a channel is ``((mean - m) / s)² + ln(std / s)²``, averaged over channels.
@@ -313,7 +313,7 @@ def contract_scale(contract: Contract, data: SetStatistics, alpha: float) -> Ite
     del contract
     for name, tensor in data.tensors.items():
         normalisation = tensor.spec.normalisation
-        if normalisation is None or not tensor.rows or len(normalisation.mean) != tensor.channels:
+        if normalisation is None or not tensor.rows or len(normalisation.mean) not in {1, tensor.channels}:
             continue
         m, s = np.asarray(normalisation.mean), np.asarray(normalisation.std)
         std = np.maximum(tensor.std, 1e-12)

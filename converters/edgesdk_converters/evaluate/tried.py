@@ -21,6 +21,10 @@ from edgesdk.bundle.decode import channel_axis
 from edgesdk.contract import Contract, Normalisation, TensorSpec
 from edgesdk.runtime import describe_artifact
 from edgesdk_converters.binding import bind
+from edgesdk_converters.calibration.doctor import CHECKS_PER_INPUT
+from edgesdk_converters.calibration.findings import FALSE_ALARMS
+from edgesdk_converters.calibration.rules import contract_scale
+from edgesdk_converters.calibration.statistics import summarise
 from edgesdk_converters.data import class_names, open_data
 from edgesdk_converters.evaluate.metrics import decide
 from edgesdk_converters.evaluate.source import at_random
@@ -88,8 +92,9 @@ def _rounded(values: Sequence[float] | NDArray[np.float64]) -> tuple[float, ...]
 def retry(call: Call) -> dict[str, Any]:
     """Child action: run float file ``artifact`` on rows of ``evaluation`` prepared in other ways; answer the best.
 
-    Answers ``{"rows", "right", "now", "expected", "deviation", "normalisation", "flipped"}`` of the way that is right
-    most often (`now`: as the contract says), or ``{}`` where there is none to try, or all would take too long.
+    Answers ``{"rows", "right", "now", "expected", "deviation", "normalisation", "flipped", "doubled"}`` of the way that
+    is right most often (`now`: as the contract says; `doubled`: the data looks as if the contract's normalisation had
+    been applied to it already), or ``{}`` where there is none to try, or all would take too long.
     """
     contract = msgspec.convert(call.params["contract"], Contract)
     data = open_data(call.inputs["evaluation"], contract, labelled=False)
@@ -101,6 +106,8 @@ def retry(call: Call) -> dict[str, Any]:
     found: list[dict[str, Any]] = []
     tried = ways(spec, samples)
     started = time.monotonic()
+    statistics = summarise(contract, {spec.name: samples})
+    doubled = any(contract_scale(contract, statistics, FALSE_ALARMS / CHECKS_PER_INPUT))
     now = _answers(call, contract, Way(normalisation=spec.normalisation), samples)
     if (time.monotonic() - started) * len(tried) > MOST_S:
         return {}
@@ -117,10 +124,12 @@ def retry(call: Call) -> dict[str, Any]:
                 "deviation": deviation,
                 "normalisation": msgspec.to_builtins(way.normalisation),
                 "flipped": way.flipped,
+                "doubled": doubled and way == Way(normalisation=None),
             }
         )
         call.progress(place + 1, len(tried))
-    return max(found, key=lambda each: each["right"], default={})
+    # The data's own mean and deviation do nothing to data that is normalised already: it is what it looks like.
+    return max(found, key=lambda each: (each["doubled"] and each["right"] > each["now"], each["right"]), default={})
 
 
 def _answers(call: Call, contract: Contract, way: Way, samples: NDArray[Any]) -> NDArray[np.int64]:

@@ -197,3 +197,18 @@ def test_a_preparation_that_is_somewhat_better_is_a_note(tmp_path: Path) -> None
     made = converted(tmp_path, source, bare, x, y)
     [note] = [each for each in made.report["notes"] if "as the contract prepares them" in each]
     assert "Look at the contract: with mean = [127.5] and std = [127.5] it is right on 200 of 200 rows" in note
+
+
+def test_data_that_looks_normalised_already_needs_no_large_gain(tmp_path: Path) -> None:
+    """Wrong on a seventh of the rows would be a note; values of mean 0 and deviation 1 make it a refusal."""
+    x, y = pictures()
+    bright = np.flatnonzero(y == 1)
+    x[bright[len(bright) // 3 :]] += 100
+    mean, std = float(x.mean()), float(x.std())
+    source = model(tmp_path / "m.onnx", np.ones((4, 4, 1)), (1, 4, 4, 1))
+    norm = RIGHT.format(mean="0.5", std="0.4")
+    contract = CONTRACT.format(channels=1, colour='colour = "GRAY"', normalisation=norm)
+    contract = contract.replace("range = [0.0, 255.0]", "")
+    with pytest.raises(ReleaseError, match="rows as the contract prepares them") as caught:
+        converted(tmp_path, source, contract, (x - mean) / std, y)
+    assert "looks normalised already" in str(caught.value.hint)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import msgspec
 import numpy as np
 import pytest
 from edgesdk_converters.calibration.doctor import examine
 from edgesdk_converters.calibration.statistics import summarise
+
+from edgesdk.contract import Normalisation
 
 
 @pytest.fixture
@@ -49,3 +54,35 @@ def test_without_labels_confidence_only_warns(images, model):
     """A model that is surer of nearly every row when colours are reversed is a hint, no proof."""
     reversed_colours = both(images, lambda x: x[..., ::-1], model, labelled=False)
     assert [(f.code, f.severity) for f in reversed_colours.findings] == [("calibration-colour", "warn")]
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_both_sets_normalised_alike(images, model, labelled):
+    """Beside each other both sets look clean; beside the contract they do not, whether or not a model is asked."""
+
+    def normalised(x: np.ndarray) -> np.ndarray:
+        means = images.contract.inputs[0].normalisation
+        return (x - np.float32(means.mean)) / np.float32(means.std)
+
+    free = msgspec.structs.replace(images.contract.inputs[0], range=None)  # a range would show it at once
+    wide = replace(images, contract=msgspec.structs.replace(images.contract, inputs=(free,)))
+    for asked in (model, None):
+        told = [f for f in both(wide, normalised, asked, labelled=labelled).findings if "too" in f.what]
+        assert [(f.code, f.severity) for f in told] == [("calibration-double-normalised", "refuse")]
+        assert both(wide, lambda x: x, asked, labelled=labelled).findings == ()
+
+
+def test_a_model_that_is_right_as_it_is_keeps_figures_that_do_not_fit_from_refusing(images, model):
+    """A contract whose mean and deviation are not the data's: the model's accuracy says that it means them."""
+    odd = Normalisation(mean=(-400.0,) * 3, std=(300.0,) * 3)
+    spec = msgspec.structs.replace(images.contract.inputs[0], range=None, normalisation=odd)
+    lying = replace(images, contract=msgspec.structs.replace(images.contract, inputs=(spec,)))
+
+    def standard(x: np.ndarray) -> np.ndarray:
+        return (x - images.x.mean()) / images.x.std()
+
+    def right(rows: np.ndarray) -> np.ndarray:
+        return model(rows * images.x.std() + images.x.mean())
+
+    told = [f for f in both(lying, standard, right, labelled=True).findings if "too" in f.what]
+    assert [(f.code, f.severity) for f in told] == [("calibration-double-normalised", "warn")]
