@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Hardware profiles that releases are built for.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+WIDTH = 80
+"""Of lines of text: what the narrowest usual terminal has."""
 STATUS = {
     "deployable": "the agent runs it",
     "export-only": "built and judged here, deployed by other means; no agent picks it",
@@ -25,6 +27,8 @@ STATUS = {
 @app.command(name="list")
 def list_targets(as_json: Json = False) -> None:
     """List the targets and how far each was tested."""
+    import textwrap  # noqa: PLC0415 - `edge --help` stays quick
+
     from edgesdk.near import natural  # noqa: PLC0415 - `edge --help` stays quick
     from edgesdk.targets.profiles import load_profile, profile_names  # noqa: PLC0415
 
@@ -39,7 +43,8 @@ def list_targets(as_json: Json = False) -> None:
             typer.echo(f"{status}: {meaning}")
         for each in sorted(chosen, key=lambda profile: natural(profile.name)):
             tool = f" (by {each.compiler.name})" if each.compiler else ""
-            typer.echo(f"  {each.name:<{wide}}  {each.title}{tool}")
+            line, after = f"  {each.name:<{wide}}  {each.title}{tool}", " " * (wide + 4)
+            typer.echo(textwrap.fill(line, WIDTH, subsequent_indent=after, break_on_hyphens=False))
 
 
 @app.command()
@@ -60,7 +65,7 @@ def show(
         return
     typer.echo(f"{profile.name}: {profile.title}")
     for heading, text in _facts(profile):
-        for line in textwrap.wrap(text, 96, initial_indent=f"  {heading:<13}  ", subsequent_indent=" " * 17):
+        for line in textwrap.wrap(text, WIDTH, initial_indent=f"  {heading:<13}  ", subsequent_indent=" " * 17):
             typer.echo(line)
 
 

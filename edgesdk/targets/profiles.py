@@ -22,10 +22,12 @@ from msgspec import Meta
 
 from edgesdk.bundle.manifest import Requirements, RuntimeName, RuntimeRequirement
 from edgesdk.errors import ConfigError, TargetError
-from edgesdk.near import did_you_mean
+from edgesdk.near import NEAR, natural, nearest
 
 PROFILE_SCHEMA = "edge.target/1"
 TARGETS_VARIABLE = "EDGESDK_TARGETS"
+LEAST_LETTERS = 3
+"""Of a word that is looked for in what profiles say."""
 
 Precision = Literal["float32", "float16", "int8", "int8-dynamic", "int16x8"]
 CompilerName = Literal["vela", "rknn", "qnn", "tensorrt"]
@@ -171,17 +173,31 @@ def load_profile(name: str) -> Profile:
     """Return the profile of that name, or the one in the file `name` if that ends with ``.toml``.
 
     Raises:
-        TargetError: ``target-unknown``; the hint names the known ones.
+        TargetError: ``target-unknown``; the hint names those that may have been meant.
         ConfigError: ``file-missing`` or ``config-invalid`` for a file of the user.
     """
     if name.endswith(".toml"):
         return _only(Path(name))
     found = _find(name)
     if found is None:
-        known = list(profile_names())
-        hint = f"{did_you_mean(name, known)}Use one of: {', '.join(known)}."
+        known = profile_names()
+        meant = nearest(name, known) or _mentioning(name)
+        asked = f"Did you mean {' or '.join(meant)}? " if meant else ""
+        hint = f"{asked}`edge targets list` shows all {len(known)}."
         raise TargetError("target-unknown", f"no target is named {name!r}", hint=hint)
     return _profile(*found)
+
+
+def _mentioning(word: str) -> list[str]:
+    """Return a few profiles that speak of a word, such as ``raspberry``: in their names, titles or examples."""
+    sought = word.casefold()
+    texts = {
+        name: " ".join([name, str(said.get("title")), *map(str, said.get("examples", ()))])
+        for _, members in _documents()
+        for name, said in members.items()
+    }
+    found = [name for name, text in texts.items() if len(sought) >= LEAST_LETTERS and sought in text.casefold()]
+    return sorted(found, key=natural)[:NEAR]
 
 
 def user_folders() -> tuple[Path, ...]:

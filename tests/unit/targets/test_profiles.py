@@ -125,7 +125,7 @@ def test_bases_in_a_circle_are_refused(folder):
 
 
 def test_a_missing_file_and_an_unknown_name_are_told_apart(tmp_path):
-    """A path that is not there is a missing file; a name that is not known comes with the list."""
+    """A path that is not there is a missing file; a name that is not known is no file."""
     with pytest.raises(ConfigError) as caught:
         load_profile(str(tmp_path / "absent.toml"))
     assert caught.value.code == "file-missing"
