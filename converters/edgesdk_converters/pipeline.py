@@ -28,7 +28,7 @@ from edgesdk_converters.repair import climb, pareto
 from edgesdk_converters.report import PAGE_NAME, REPORT_NAME, make_report, render
 from edgesdk_converters.request import Prepared, Request, prepare
 from edgesdk_converters.rungs import Point
-from edgesdk_converters.source_gate import check_sources, source_first
+from edgesdk_converters.source_gate import check_sources, refuse_quantized, source_first
 from edgesdk_converters.steps import Observer, Once, Runner, Silent
 
 
@@ -85,6 +85,7 @@ def run(request: Request, observer: PlanObserver | None = None) -> Conversion:
     built_at = _built_at(request.built_at)
     runner = Runner(StepCache(request.cache_dir or default_cache_dir()), timeout_s=request.step_timeout_s)
     cached = runner.cached(prepared.plan.steps)
+    refuse_quantized(prepared, cached)
     for text in prepared.notes:
         observer.note(text)
     observer.plan(prepared.plan, cached, runner.expected(prepared.plan.steps))

@@ -18,6 +18,7 @@ from edgesdk_converters.evaluate.source import Suspicion, suspect
 from edgesdk_converters.evaluate.step import read_npz
 from edgesdk_converters.plan import Plan, VariantPlan
 from edgesdk_converters.request import Prepared
+from edgesdk_converters.sources import onnx, tflite
 from edgesdk_converters.steps import Observer, Ref, Runner, Step
 
 BY_CLASS = frozenset({"accuracy", "exact-match", *(f"{each}{kind}" for each in ("precision", "recall", "f1")
@@ -42,6 +43,19 @@ def source_first(prepared: Prepared) -> Prepared:
     tried = {step.name: step for step in (_trial(prepared, each) for each in _sources(plan))}
     late = [step for step in plan.steps if step not in early]
     return replace(prepared, plan=replace(plan, steps=(*early, *tried.values(), *late)))
+
+
+def refuse_quantized(prepared: Prepared, cached: Collection[str]) -> None:
+    """Refuse a source that is quantized already, before a plan is shown; what a step has read already is float.
+
+    Raises:
+        ConfigError: ``model-format``.
+    """
+    checks = {"onnx": onnx.refuse_quantized, "tflite": tflite.refuse_quantized}
+    unread = {path for step in prepared.plan.steps if step.name not in cached for path in step.inputs.values()}
+    for kind, source in prepared.wanted.sources.items():
+        if kind in checks and source.path in unread:
+            checks[kind](source.path)
 
 
 def check_sources(prepared: Prepared, runner: Runner, observer: Observer) -> tuple[str, ...]:

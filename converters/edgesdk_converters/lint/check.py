@@ -52,6 +52,22 @@ def check(graph: Graph, profile: Profile) -> LintReport:
     )
 
 
+def notes(graph: Graph, profile: Profile) -> tuple[str, ...]:
+    """Return what a person should know who lints a file of their own: it counts in no figure."""
+    quantized = "the model is quantized already and linted as it is; `edge convert` takes its float original"
+    rules = find_rules(profile, graph.format)
+    forecast = f"a forecast by rules from {rules.source}; the vendor's tool has the last word"
+    return tuple(
+        text
+        for text, holds in (
+            (quantized, graph.quantized),
+            (forecast, profile.accelerator is not None),
+            (profile.notes.removesuffix("."), profile.status != "deployable" and profile.notes),
+        )
+        if holds
+    )
+
+
 def _with_cures(findings: tuple[Finding, ...], graph: Graph) -> tuple[Finding, ...]:
     nodes = {node.name: node for node in graph.nodes}
     return tuple(each if each.node not in nodes else explained(each, nodes[each.node], graph) for each in findings)

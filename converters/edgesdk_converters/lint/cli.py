@@ -35,7 +35,7 @@ def lint(
 
     from edgesdk.errors import ConfigError  # noqa: PLC0415
     from edgesdk.targets.profiles import load_profile  # noqa: PLC0415
-    from edgesdk_converters.lint.check import check  # noqa: PLC0415 - heavy
+    from edgesdk_converters.lint.check import check, notes  # noqa: PLC0415 - heavy
     from edgesdk_converters.lint.source import read_model  # noqa: PLC0415 - heavy
 
     if by not in UNITS:
@@ -46,7 +46,8 @@ def lint(
         )
     profile = load_profile(target)
     told = None if as_json else _told
-    report = check(read_model(model, profile, contract=contract, told=told), profile)
+    graph = read_model(model, profile, contract=contract, told=told)
+    report = msgspec.structs.replace(check(graph, profile), notes=notes(graph, profile))
     if as_json:
         shares = {"ops": report.share("ops"), "macs": report.share("macs")}
         typer.echo(msgspec.json.encode({**msgspec.to_builtins(report), "share_off": shares}))

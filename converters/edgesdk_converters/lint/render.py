@@ -19,12 +19,19 @@ MARGIN = 10
 def render(report: LintReport, console: Console) -> None:
     """Print a report."""
     for word in report.assumed:
-        console.print(Text(f"{textwrap.fill(f'Note: {word}.', console.width)}\n", "dim"), soft_wrap=True)
+        _note(word, console)
     for effect in ORDER:
         for group in _groups(report, effect):
             for line in _block(group, console.width):
                 console.print(line, soft_wrap=True)
+    for word in report.notes:
+        _note(word, console)
     console.print(Text(textwrap.fill(summary(report), console.width, break_on_hyphens=False)), soft_wrap=True)
+
+
+def _note(word: str, console: Console) -> None:
+    text = textwrap.fill(f"Note: {word}.", console.width, break_on_hyphens=False)
+    console.print(Text(f"{text}\n", "dim"), soft_wrap=True)
 
 
 def summary(report: LintReport) -> str:

@@ -56,6 +56,7 @@ class LintReport(msgspec.Struct, frozen=True, kw_only=True):
         macs: Multiply-accumulate operations of one call.
         macs_off: Those of `ops_off`.
         refused: Whether the compiler or runtime will take no such file.
+        notes: What a person should know of the file, the rules and the target, as sentences.
     """
 
     target: str
@@ -69,6 +70,7 @@ class LintReport(msgspec.Struct, frozen=True, kw_only=True):
     macs: int
     macs_off: int
     refused: bool
+    notes: tuple[str, ...] = ()
 
     def share(self, by: Share = "macs") -> float:
         """Return the share that is off the accelerator, 0 … 1; by MACs of a model without any: that of its ops."""

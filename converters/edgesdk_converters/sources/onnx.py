@@ -94,6 +94,23 @@ def _load(path: Path) -> onnx.ModelProto:
         raise ConfigError("model-format", f"{path.name} is no valid ONNX file: {error}") from error
 
 
+def refuse_quantized(path: Path) -> None:
+    """Refuse a file of integers before anything is planned; one that is none by its bytes is not even parsed.
+
+    Raises:
+        ConfigError: ``model-format``.
+    """
+    content = path.read_bytes()
+    if any(word.encode() in content for word in INTEGER):
+        import onnx  # noqa: PLC0415 - a quarter of a second
+
+        try:
+            model = onnx.load_from_string(content)
+        except Exception:  # noqa: BLE001 - what is damaged is told by the step that reads it
+            return
+        _check_float(model, path.name)
+
+
 def _check_float(model: onnx.ModelProto, name: str) -> None:
     quantized = [node.name or node.output[0] for node in model.graph.node if node.op_type in INTEGER]
     if quantized:

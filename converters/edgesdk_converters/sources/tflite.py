@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -61,8 +62,21 @@ def _check_dense(model: Any, name: str) -> None:
         raise ConfigError("model-format", message, hint=hint)
 
 
+def refuse_quantized(path: Path) -> None:
+    """Refuse a file of integers before anything is planned.
+
+    Raises:
+        ConfigError: ``model-format``.
+    """
+    try:
+        model = parse(path.read_bytes())
+    except Exception:  # noqa: BLE001 - what is damaged is told by the step that reads it
+        return
+    _check_float(model, path.name)
+
+
 def _check_float(model: Any, name: str) -> None:
-    from ai_edge_litert import schema_py_generated as schema  # noqa: PLC0415 - only in the child
+    from ai_edge_litert import schema_py_generated as schema  # noqa: PLC0415 - a fifth of a second
 
     integers = {schema.TensorType.INT8, schema.TensorType.UINT8, schema.TensorType.INT16}
     quantized = [

@@ -9,15 +9,19 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from edgesdk_converters import convert
 from edgesdk_converters.isolation import Progress
+from edgesdk_converters.passes.flatbuffer import pack, parse
 from edgesdk_converters.pipeline import SilentPlan
 from edgesdk_converters.plan import Plan
+from edgesdk_converters.sources.onnx import refuse_quantized
 from edgesdk_converters.steps import Step
 from numpy.typing import NDArray
 
-from edgesdk.errors import ReleaseError
+from edgesdk.errors import ConfigError, ReleaseError
 
+WEARABLE = Path(__file__).parents[3] / "examples" / "wearable" / "models"
 CONTRACT = """
 version = "1.0"
 task = "classification"
@@ -212,3 +216,26 @@ def test_data_that_looks_normalised_already_needs_no_large_gain(tmp_path: Path) 
     with pytest.raises(ReleaseError, match="rows as the contract prepares them") as caught:
         converted(tmp_path, source, contract, (x - mean) / std, y)
     assert "looks normalised already" in str(caught.value.hint)
+
+
+def test_a_quantized_source_is_refused_before_a_plan_is_shown(tmp_path: Path) -> None:
+    """An ONNX file with QuantizeLinear, and a TFLite file of integers: nothing is planned or run of them."""
+    x, y = pictures()
+    contract = CONTRACT.format(channels=1, colour='colour = "GRAY"', normalisation="")
+    source = model(tmp_path / "m.onnx", np.ones((4, 4, 1)), (1, 4, 4, 1))
+    loaded = onnx.load(source)
+    loaded.graph.node[0].name = "not QuantizeLinear"  # as a word it is no operator
+    onnx.save(loaded, source)
+    refuse_quantized(source)
+    loaded.graph.node[0].op_type = "QuantizeLinear"
+    onnx.save(loaded, source)
+    integers = parse((WEARABLE / "v1.tflite").read_bytes())
+    stored = integers.subgraphs[0].tensors[0]
+    stored.type, stored.quantization = 9, schema.QuantizationParametersT(scale=np.ones(1, np.float32))
+    (tmp_path / "m.tflite").write_bytes(pack(integers))
+    for path in (source, tmp_path / "m.tflite"):
+        told = Told()
+        with pytest.raises(ConfigError, match="is quantized already") as caught:
+            converted(tmp_path, path, contract, x, y, observer=told)
+        assert caught.value.code == "model-format"
+        assert not told.planned

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from edgesdk_converters.isolation import Call
+from edgesdk_converters.lint.check import notes
+from edgesdk_converters.lint.read import read_graph
 from edgesdk_converters.lint.step import lint
 from lint_graphs.build import Builder
 
@@ -57,3 +60,18 @@ def test_a_file_that_the_target_would_refuse_stops_only_where_no_compiler_follow
     assert lint(words)["refused"]
     with pytest.raises(TargetError, match="takes no file like this"):
         lint(call(final=True))
+
+
+@pytest.mark.parametrize("op", ["Relu", "QuantizeLinear"])
+def test_what_the_figures_do_not_say_is_a_note(op: str, onnx_file):
+    """Rules are a forecast, the profile has its own words, and a quantized file is no source of a conversion."""
+    scale = {} if op == "Relu" else {"scale": np.array(0.1, np.float32), "zero": np.array(0, np.int8)}
+    kind = "float32" if op == "Relu" else "int8"
+    path = onnx_file([(op, ["x", *scale], ["y"], {})], {"x": ("float32", [1, 4])}, scale, outputs={"y": (kind, [1, 4])})
+    graph, profile = read_graph(path), load_profile("rk3588")
+    said = " ".join(notes(graph, profile))
+    assert "a forecast by rules from the operator list of rknn-toolkit2" in said
+    assert "Nothing was measured on hardware" in said
+    assert ("quantized already" in said) == (op == "QuantizeLinear")
+    assert ("quantized already" in " ".join(notes(graph, load_profile("linux-arm64-cpu")))) == (op == "QuantizeLinear")
+    assert bool(notes(graph, load_profile("linux-arm64-cpu"))) == (op == "QuantizeLinear")
