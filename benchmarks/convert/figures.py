@@ -13,6 +13,7 @@ from edgesdk_converters.evaluate.bootstrap import bootstrap
 from edgesdk_converters.evaluate.metrics import decide
 from numpy.typing import NDArray
 
+from convert.reading import right
 from convert.zoo import Figure
 from edgesdk.stats import clopper_pearson, paired_difference_interval
 
@@ -68,8 +69,12 @@ def compare(figure: Figure, reference: Outputs, found: Outputs, truth: NDArray[n
 def _accuracy(reference: Outputs, found: Outputs, truth: NDArray[np.int64] | None) -> Any:
     assert truth is not None
     before, now = (decide(_flat(next(iter(outputs.values())))) == truth for outputs in (reference, found))
+    return _paired(before, now)
+
+
+def _paired(before: NDArray[np.bool_], now: NDArray[np.bool_]) -> Any:
     wins, losses = int(np.sum(now & ~before)), int(np.sum(before & ~now))
-    interval = paired_difference_interval(wins, losses, len(truth), ALPHA)
+    interval = paired_difference_interval(wins, losses, len(now), ALPHA)
     return float(np.mean(now)), float(np.mean(before)), interval
 
 
@@ -78,27 +83,9 @@ def _decisions(reference: Outputs, found: Outputs, _truth: NDArray[np.int64] | N
     return _kept((np.isfinite(ours) & ((ours > HALF) == (theirs > HALF))).all(axis=1))
 
 
-def _classes(reference: Outputs, found: Outputs, _truth: NDArray[np.int64] | None) -> Any:
-    ours, theirs = (decide(_flat(next(iter(outputs.values())))) for outputs in (found, reference))
-    return _kept(ours == theirs)
-
-
-def _strings(reference: Outputs, found: Outputs, _truth: NDArray[np.int64] | None) -> Any:
-    ours, theirs = (read(next(iter(outputs.values()))) for outputs in (found, reference))
-    return _kept(np.array([one == other for one, other in zip(ours, theirs, strict=True)]))
-
-
-def read(scores: NDArray[Any]) -> list[tuple[int, ...] | None]:
-    """Return the characters' numbers that scores ``(N, 1, T, C)`` say, None where one is NaN or infinite.
-
-    Repetitions are one and class 0 is none (Graves et al. 2006, best path decoding).
-    """
-    lines: list[tuple[int, ...] | None] = []
-    for values in scores.reshape(len(scores), -1, scores.shape[-1]):
-        best = values.argmax(axis=-1)
-        first = np.concatenate([[True], best[1:] != best[:-1]])
-        lines.append(tuple(best[first & (best != 0)].tolist()) if np.isfinite(values).all() else None)
-    return lines
+def _strings(reference: Outputs, found: Outputs, truth: NDArray[np.int64] | None) -> Any:
+    assert truth is not None
+    return _paired(right(reference, truth), right(found, truth))
 
 
 def _kept(same: NDArray[np.bool_]) -> Any:
@@ -126,7 +113,7 @@ def _flat(values: NDArray[Any]) -> NDArray[np.float64]:
     return values.reshape(len(values), -1).astype(np.float64)
 
 
-SCORES = {"accuracy": _accuracy, "decisions": _decisions, "cells": _cells, "classes": _classes, "strings": _strings}
+SCORES = {"accuracy": _accuracy, "decisions": _decisions, "cells": _cells, "strings": _strings}
 
 
 def median_ratio(times: NDArray[np.float64], base: NDArray[np.float64]) -> tuple[float, float, float]:

@@ -33,7 +33,7 @@ KINDS = {
     "svg": "svg", "rst": "rst", "ttf": "ttf", "npy": "npy", "npz": "npz", "gz": "gzip", "c": "c", "onnx": "onnx",
     "jpg": "jpeg", "gif": "gif", "exe": "pebin", "wav": "wav", "pdf": "pdf", "f90": "fortran", "sh": "shell",
 }  # fmt: skip
-MOST, CALIBRATE_EVERY = 120, 12
+MOST, CALIBRATE_EVERY = 400, 12
 """Files of one suffix; every so many one calibrates, the others judge."""
 
 

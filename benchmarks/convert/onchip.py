@@ -22,7 +22,8 @@ from edgesdk.targets.profiles import load_profile
 
 OWN = {"jetson-orin-gpu": "jetson-parsed.toml"}
 """Profiles that this benchmark uses in place of those of the name."""
-SLOW = {("qualcomm-htp", case): "htp-source.toml" for case in ("magika", "basic-pitch", "ocr-angle")}
+_SLOW_CASES = ("magika", "basic-pitch", "ocr-angle", "ocr-reading", "efficientnet-lite0")
+SLOW = {("qualcomm-htp", case): "htp-source.toml" for case in _SLOW_CASES}
 """Where the simulator, at up to five seconds a call, takes a ladder more than a row's time.
 
 It compiles and places there, and the portable file answers.

@@ -27,10 +27,11 @@ ANGLE = InWheel(
     member="rapidocr/models/ch_ppocr_mobile_v2.0_cls_mobile.onnx",
     sha256="e47acedf663230f8863ff1ab0e64dd2d82b838fceb5957146dab185a89d6215c",
 )
-HEIGHT, WIDTH = 48, 192
+HEIGHT, WIDTH, EDGE = 48, 192, 6
+"""Of a line, in pixels, and what is left free on either side of the text."""
 FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif", "DejaVuSansMono", "DejaVuSans-Oblique", "STIXGeneral")
-JUDGING, CALIBRATING = 5000, 200
-"""Lines of text: the gate at one point needs about 4,000, as int8 changes many answers, for better and worse."""
+JUDGING, CALIBRATING = 8000, 200
+"""Lines of text: the gate at one point needs about 5,500, as int8 changes many answers, for better and worse."""
 
 
 def make_fashion(store: Store) -> None:
@@ -90,21 +91,37 @@ def make_angle(store: Store) -> None:
     )
 
 
-def line_of_text(random: np.random.Generator, *, turned: bool, most: int = WIDTH) -> NDArray[np.uint8]:
-    """Return uint8 [3, 48, most], BGR: coloured words on another colour, noise; black where the line ends early."""
+def line_of_text(random: np.random.Generator, *, turned: bool) -> NDArray[np.uint8]:
+    """Return uint8 [3, 48, 192], BGR: words drawn, upside down or not; what does not fit is cut off."""
+    chosen = font(random)
+    return drawn(random, words(random), chosen, most=WIDTH, turned=turned)
+
+
+def font(random: np.random.Generator) -> ImageFont.FreeTypeFont:
+    """Return one of six fonts, in a size between 20 and 33."""
     fonts = Path(mpl.get_data_path(), "fonts", "ttf")
-    font = ImageFont.truetype(str(fonts / f"{random.choice(FONTS)}.ttf"), int(random.integers(20, 34)))
+    return ImageFont.truetype(str(fonts / f"{random.choice(FONTS)}.ttf"), int(random.integers(20, 34)))
+
+
+def words(random: np.random.Generator) -> str:
+    """Return up to three words of letters and digits, which mean nothing."""
     letters = list(string.ascii_lowercase * 3 + string.ascii_uppercase + string.digits)
     sizes = random.integers(2, 9, int(random.integers(1, 4)))
-    text = " ".join("".join(random.choice(letters, size)) for size in sizes)
+    return " ".join("".join(random.choice(letters, size)) for size in sizes)
+
+
+def drawn(
+    random: np.random.Generator, text: str, chosen: ImageFont.FreeTypeFont, *, most: int, turned: bool = False
+) -> NDArray[np.uint8]:
+    """Return uint8 [3, 48, most], BGR: coloured words on another colour, noise; grey behind the end of the line."""
     paper = random.integers(130, 256, 3)
     ink = random.integers(0, 90, 3)
     if random.random() < 0.3:  # noqa: PLR2004 - light on dark
         paper, ink = ink, paper
-    width = min(most, int(font.getlength(text)) + 12)
+    width = min(most, int(chosen.getlength(text)) + 2 * EDGE)
     image = Image.new("RGB", (width, HEIGHT), tuple(paper.tolist()))
-    drawn = ImageDraw.Draw(image)
-    drawn.text((6, int(random.integers(2, 10))), text, fill=tuple(ink.tolist()), font=font)
+    pen = ImageDraw.Draw(image)
+    pen.text((EDGE, int(random.integers(2, 10))), text, fill=tuple(ink.tolist()), font=chosen)
     picture = np.asarray(image.rotate(180) if turned else image, np.float64)
     picture += random.normal(0, random.uniform(0, 18), picture.shape)
     line = np.full((HEIGHT, most, 3), 127, np.uint8)

@@ -20,9 +20,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
-from edgesdk_converters import Request, convert
+from edgesdk_converters import convert
 from edgesdk_converters.data import open_data
 from edgesdk_converters.pipeline import SilentPlan
 from edgesdk_converters.request import read_contract
@@ -210,7 +209,7 @@ class _Place:
         if tool == OURS:
             recipe = RECIPE.get(self._target, "int8")
             target = onchip.profile_of(self._target, self._case.name)
-            return self._ours(model, recipe, target, self._folder, max_drop=self._case.max_drop, **_repair())
+            return self._ours(model, recipe, target, self._folder, **self._gate())
         peer = next(peer for peer in peers.PEERS if peer.name == tool)
         out = self._scratch / (f"{tool}-fixed" if self._fixed else tool)
         if not (out / MADE).exists():  # defaults know no target, so what was made for another one will do
@@ -219,6 +218,9 @@ class _Place:
             (out / MADE).write_text(zoo.dumps(row))
         row = json.loads((out / MADE).read_text())
         return Made(artifact=out / f"model.{peer.suffix}" if row["status"] == "made" else None, row=row)
+
+    def _gate(self) -> dict[str, Any]:
+        return {"repair": True, "max_drop": self._case.max_drop, "metric": self._case.metric}
 
     def _by_peer(self, peer: Peer, source: Path, out: Path) -> Row:
         out.mkdir(parents=True)
@@ -291,7 +293,7 @@ class _Place:
 
     def _compare(self, reference: dict[str, Any], found: dict[str, Any]) -> Compared:
         contract = read_contract(self._folder / "contract.toml")
-        labels = open_data(self._folder / "evaluation.npz", contract, labelled=self._case.labelled).labels
+        labels = open_data(self._folder / "evaluation.npz", contract, labelled=self._case.labelled).truth
         ordered = {spec.name: found[spec.name] for spec in contract.outputs}
         return compare(self._case.figure, reference, ordered, labels)
 
@@ -321,12 +323,6 @@ def _says_why(error: EdgeError) -> bool:
     if error.code == "conversion-failed":
         return not any(words in error.message for words in UNTYPED)
     return error.code not in FAILURES
-
-
-def _repair() -> dict[str, bool]:
-    """Return ``repair=True`` where this version knows it."""
-    known = {field.name for field in msgspec.structs.fields(Request)}
-    return {"repair": True} if "repair" in known else {}
 
 
 def selected(names: list[str] | None) -> Iterator[Case]:

@@ -36,8 +36,7 @@ FIGURES = {
     "accuracy": "accuracy against the labels",
     "decisions": "share of the float model's yes/no answers that stay the same",
     "cells": "F1 of the note cells above one half, against the float model's",
-    "classes": "share of the float model's top classes that stay the same, no accuracy",
-    "strings": "share of the lines of text that are read as the float model reads them, to the letter",
+    "strings": "share of the lines of text that are read to the letter",
 }
 
 
@@ -200,9 +199,7 @@ def _opening(rows: Sequence[Row], cases: Mapping[str, Case]) -> list[str]:
         "",
         "All tools got the same float model, the same calibration data and no options: `edge convert --repair`",
         "with the target's int8 recipe and its accuracy gate at one point (a recipe named behind edgesdk is a repair;",
-        "of efficientnet-lite0 and ocr-reading five answers in a hundred may change, as unlabelled a changed answer",
-        "may be as right; elsewhere without labels it judges reproduced variance, of which silero-vad may lose 0.1 %,",
-        "basic-pitch 0.2 %),",
+        "without labels it judges reproduced variance, of which silero-vad may lose 0.1 %, basic-pitch 0.2 %),",
         "onnxruntime's `quant_pre_process` and `quantize_static`, litert-quantizer's `static_wi8_ai8` (moving ranges",
         "are its default) and `dynamic_wi8_afp32`, Olive's `OnnxStaticQuantization`. What failed is shown by the end",
         "of its own words. Every artifact then answered the same samples, one a call: in the same runtime",

@@ -39,7 +39,19 @@ from edgesdk_converters.judge import Judged, check_gate, judge
 from edgesdk_converters.plan import Plan, VariantPlan, build_plan
 from edgesdk_converters.recipes import Recipe
 from edgesdk_converters.request import Prepared
-from edgesdk_converters.rungs import RANGES, UNCALIBRATED, Asked, Heard, Kind, Point, alpha_of, changed, front, rungs
+from edgesdk_converters.rungs import (
+    RANGES,
+    UNCALIBRATED,
+    Asked,
+    Heard,
+    Kind,
+    Point,
+    alpha_of,
+    changed,
+    front,
+    leaves_layers,
+    rungs,
+)
 from edgesdk_converters.steps import Observer, Once, Ref, Runner, Step
 
 STUMBLED = frozenset({"tool-crashed", "tool-did-nothing"})
@@ -259,7 +271,7 @@ class _Ladder:
             ranges=next((ranges for ranges in RANGES if ranges == best), asked),
             noisy=[each["name"] for each in layers if each["added"] > 0],
         )
-        if not (self._kind.mixes and "island" in kind):
+        if not (self._kind.mixes and leaves_layers(kind)):
             return heard
         return dataclasses.replace(heard, alone=self._alone(kind, heard))
 

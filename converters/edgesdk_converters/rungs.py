@@ -37,6 +37,7 @@ Kind = Literal[
     "weights",
     "weights-island",
     "weights-islands",
+    "weights-archipelago",
     "float16",
 ]
 RANGES: tuple[Literal["percentile"], Literal["mse"]] = ("percentile", "mse")
@@ -52,6 +53,7 @@ WANTED_DB: dict[Kind, float] = {
     "dynamic-island": 34.0,
     "weights-island": 34.0,
     "weights-islands": 40.0,
+    "weights-archipelago": 46.0,
 }
 """Signal-to-noise ratio at the outputs for which the fewest layers stay in float, where each was asked alone."""
 MOST_FLOAT = 0.5
@@ -130,9 +132,15 @@ def rungs(asked: Asked) -> tuple[Kind, ...]:
     own: tuple[Kind, ...] = ("island", "islands", "dynamic", "dynamic-island")
     if asked.format == "onnx":  # onnxruntime has no 16-bit kernels for a CPU, and no dynamic convolutions
         own, wide = ("island", "islands"), ()
-    floats: tuple[Kind, ...] = ("float16",) if asked.half else ("weights", "weights-island", "weights-islands")
+    weights: tuple[Kind, ...] = ("weights", "weights-island", "weights-islands", "weights-archipelago")
+    floats: tuple[Kind, ...] = ("float16",) if asked.half else weights
     # LiteRT computes 16-bit convolutions by its reference kernels: 30 times float's time on EfficientNet-Lite0.
     return (*first, *core, *ranges, *own, *floats, *wide)
+
+
+def leaves_layers(kind: Kind) -> bool:
+    """Say whether a rung leaves named layers in float."""
+    return kind.endswith(("island", "islands", "archipelago"))
 
 
 def alpha_of(place: int, count: int) -> float:
@@ -165,7 +173,7 @@ def changed(asked: Asked, kind: Kind, heard: Heard) -> Recipe | None:
         own[asked.format] = msgspec.structs.replace(own[asked.format], activations=wide)
     elif kind.startswith(UNCALIBRATED):
         own |= {asked.format: _uncalibrated(asked.format, kind), "calibration_range": "minmax"}
-    if "island" in kind or kind == "archipelago":
+    if leaves_layers(kind):
         left = _left(kind, heard)
         if not left:
             return None

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 NOISY = [f"layer_{number}" for number in range(20)]
 
 
+WEIGHTS = ("weights", "weights-island", "weights-islands", "weights-archipelago")
 EVERY = Recipe(name="every", onnx=OnnxStatic())
 """As asked of ONNX before int8 meant the core."""
 
@@ -65,7 +66,7 @@ def test_weights_of_seven_bits_get_the_eighth_where_no_x86_runs_them():
 
 def test_onnx_on_a_cpu_leaves_arithmetic_in_float_and_at_last_all_of_it():
     """The core comes before the ranges unless it was asked for; a vendor's compiler gets 16 bits, as TFLite does."""
-    last = ("percentile", "mse", "island", "islands", "weights", "weights-island", "weights-islands")
+    last = ("percentile", "mse", "island", "islands", *WEIGHTS)
     assert rungs(on(EVERY, "onnx", x86=True)) == ("asked", "core", *last)
     assert rungs(on(RECIPES["int8"], "onnx", x86=True)) == ("asked", *last)
     compiled = rungs(on(EVERY, "onnx", compiled=True))
@@ -75,7 +76,7 @@ def test_onnx_on_a_cpu_leaves_arithmetic_in_float_and_at_last_all_of_it():
 
 def test_tflite_on_a_cpu_leaves_arithmetic_in_float_and_at_last_all_of_it():
     """As ONNX does, and with what LiteRT has kernels for: activations quantized on the fly, slow 16 bits at last."""
-    floats = ("dynamic", "dynamic-island", "weights", "weights-island", "weights-islands")
+    floats = ("dynamic", "dynamic-island", *WEIGHTS)
     islands = ("percentile", "mse", "island", "islands")
     assert rungs(on(RECIPES["int8"], "tflite", x86=True)) == ("asked", "core", *islands, *floats, "16-bit")
     core = changed(on(RECIPES["int8-uint8-io"], "tflite"), "core", heard()).tflite
@@ -154,6 +155,9 @@ def test_islands_of_onnx_are_the_fewest_layers_for_a_wanted_ratio():
     assert changed(asked, "island", heard(alone=costs(0.1, 0.1, 0.1, 1e-9))) is None
     kept = changed(asked, "weights-islands", heard(alone=costs(0.1, 0.1, 0.1, 1e-9)))
     assert kept.onnx == OnnxWeights()
+    fine = heard(alone=costs(1e-3, 1e-4, 3e-5, 1e-9))
+    left = [changed(asked, kind, fine).float_layers for kind in WEIGHTS[1:]]
+    assert [len(each) for each in left] == [1, 2, 3], "34, 40 and 46 dB"
     # One weight of two nodes is stored once.
     both = [Alone(names=("conv", "same"), noise=0.1), *costs(1e-9)]
     assert changed(asked, "weights-island", heard(alone=both)).float_layers == ("conv", "same"), (

@@ -1,12 +1,12 @@
-"""Cases without labels: what stays the same of classes and of lines of text, and what their data is made of."""
+"""Cases of pictures: when a line of text is read right, and what their data is made of."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx
-import pytest
 from convert import photographs, pictures, reading
-from convert.figures import compare, read
+from convert.figures import compare
+from convert.reading import NOTHING, read
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
@@ -21,24 +21,33 @@ def test_repetitions_are_one_letter_unless_nothing_stands_between():
     assert read(said([1, 1, 0, 1, 2, 0], [0, 0, 0, 0, 0, 0])) == [(1, 1, 2), ()]
 
 
-def test_a_line_is_kept_only_to_the_letter():
-    """The same string at other positions is the same; one letter less or a NaN is another line."""
-    reference = {"c": said([1, 0, 2, 0], [1, 0, 2, 0], [1, 0, 2, 0], [1, 0, 2, 0])}
-    found = {"c": said([1, 1, 0, 2], [1, 0, 0, 0], [1, 0, 2, 0], [1, 0, 2, 3])}
-    assert compare("strings", reference, found, None).value == 0.5
+def test_a_line_is_right_only_to_the_letter():
+    """The same string at other positions is right; one letter less, one more or a NaN is wrong."""
+    truth = np.array([[1, 2, NOTHING, NOTHING]] * 4)
+    reference = {"c": said([1, 0, 2, 0], [1, 0, 2, 0], [1, 0, 2, 0], [1, 3, 2, 0])}
+    found = {"c": said([1, 1, 0, 2], [1, 0, 0, 0], [1, 0, 2, 0], [1, 0, 2, 0])}
+    compared = compare("strings", reference, found, truth)
+    assert (compared.value, compared.float_value) == (0.75, 0.75)
+    assert compared.interval[0] < 0 < compared.interval[1], "one line lost and one won"
     found["c"][2, 0, 3, 1] = np.nan
-    compared = compare("strings", reference, found, None)
-    assert (compared.value, compared.broken_rows) == (0.25, 1)
-    assert compared.interval[0] < -0.75 < compared.interval[1] <= 0
+    compared = compare("strings", reference, found, truth)
+    assert (compared.value, compared.broken_rows) == (0.5, 1)
 
 
-def test_top_classes_are_compared_with_floats_and_nan_is_none():
-    """Agreement counts the same top class; an answer of NaN agrees with nothing."""
-    reference = {"logits": np.eye(4, dtype=np.float32)}
-    found = {"logits": np.eye(4, dtype=np.float32)[[0, 1, 3, 0]]}
-    found["logits"][0] = np.nan
-    compared = compare("classes", reference, found, None)
-    assert (compared.value, compared.float_value) == (0.25, 1.0)
+def test_a_drawn_line_says_what_it_is_labelled_with():
+    """The text fits whole, and its numbers are those of the head's columns: blank, ASCII, space."""
+    text, line = reading.line(np.random.default_rng(1))
+    letters = ["", *reading.ASCII, " "]
+    assert line.shape == (3, pictures.HEIGHT, reading.WIDTH)
+    assert "".join(letters[number] for number in reading.numbers(text) if number != NOTHING) == text
+    assert len(letters) == len(reading.KEPT)
+
+
+def test_every_cut_out_that_judges_has_a_class_of_imagenet():
+    """The table of labels names each cut-out once, with a number that the model can answer."""
+    classes = [number for named in photographs.THINGS.values() for number in named.values()]
+    assert len(classes) == 81
+    assert all(0 <= number < photographs.CLASSES for number in classes)
 
 
 def test_the_cut_head_keeps_blank_ascii_and_space():
@@ -56,14 +65,6 @@ def test_the_cut_head_keeps_blank_ascii_and_space():
     assert held[reading.HEAD[0]][1].tolist() == [every + at for at in (*range(95), every - 1)]
     assert held["other"].shape == (2, 3)
     assert isinstance(made, onnx.ModelProto)
-
-
-@pytest.mark.parametrize("most", [pictures.WIDTH, reading.WIDTH])
-def test_a_line_of_text_has_the_width_that_is_asked_for(most):
-    """Both cases draw with one function, each in its own width."""
-    line = pictures.line_of_text(np.random.default_rng(1), turned=False, most=most)
-    assert line.shape == (3, pictures.HEIGHT, most)
-    assert line.std() > 0
 
 
 def test_a_picture_shows_the_cut_out_before_the_photograph(tmp_path):
