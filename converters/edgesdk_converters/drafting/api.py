@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast, get_args
 
@@ -32,7 +32,7 @@ class Drafted(NamedTuple):
 def draft_contract(
     model: Path,
     *,
-    data: Path | None = None,
+    data: Sequence[Path] = (),
     task: str | None = None,
     out: Path | None = None,
     force: bool = False,
@@ -42,7 +42,7 @@ def draft_contract(
 
     Args:
         model: Whatever `edge convert` takes.
-        data: What tells ranges and names of classes.
+        data: What tells ranges and names of classes: one set, or several (what calibrates and what judges).
         task: None: a guess.
         out: The file.
         force: Whether an existing file is replaced.
@@ -60,7 +60,7 @@ def draft_contract(
     ports = read_ports(model, told)
     if not ports.inputs or not ports.outputs:
         raise ConfigError("model-format", f"{model} has no inputs or no outputs")
-    facts = Facts() if data is None else read_facts(data, ports, asked)
+    facts = Facts() if not data else read_facts(data, ports, asked)
     text = draft(ports, model.name, facts, asked)
     if out is not None:
         write_atomic(out, text.encode())
@@ -71,8 +71,12 @@ def check_contract(contract: Path, model: Path, told: Told | None = None) -> dic
     """Return which tensor of a contract is which of a model, and what in it was never checked by a person.
 
     Raises:
-        ConfigError: ``contract-mismatch``, ``config-invalid``, ``file-missing`` or ``model-format``.
+        ConfigError: ``contract-mismatch``, ``config-invalid``, ``file-missing`` or ``model-format``;
+            ``argument-invalid`` if one was given for the other.
     """
+    if model.suffix == ".toml" and contract.suffix != ".toml":
+        message = f"{contract} was given as the contract, and {model} as the model"
+        raise ConfigError("argument-invalid", message, hint=f"Exchange them: edge contract check {model} {contract}")
     read = read_contract(contract)
     ports = read_ports(model, told)
     return {"tensors": fit(read, ports), "notes": [*_of_model(model, ports), *_of_contract(read, contract.read_text())]}

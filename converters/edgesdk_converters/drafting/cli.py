@@ -17,9 +17,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 def draft(
     model: Model,
     data: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            help="Samples: their range, and names of classes (.npz, .npy, .csv, .parquet, pictures by class)."
+            help="Samples: their range, and names of classes (.npz, .npy, .csv, .parquet, pictures by class); may be "
+            "repeated, and the range holds all."
         ),
     ] = None,
     task: Annotated[
@@ -33,7 +34,7 @@ def draft(
     from edgesdk_converters.drafting.api import draft_contract  # noqa: PLC0415 - heavy
 
     told = None if as_json else _told
-    text, notes = draft_contract(model, data=data, task=task, out=out, force=force, told=told)
+    text, notes = draft_contract(model, data=data or (), task=task, out=out, force=force, told=told)
     marks = text.count("# CHECK")
     if as_json:
         path = None if out is None else str(out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -11,38 +12,51 @@ import numpy as np
 
 from edgesdk.contract import Task, load_contract_toml
 from edgesdk.errors import ConfigError
-from edgesdk_converters.data import open_data
+from edgesdk_converters.data import DataSet, open_data
 from edgesdk_converters.drafting.draft import Facts, draft
 from edgesdk_converters.drafting.ports import Ports
 from edgesdk_converters.inputs import as_npz
 from edgesdk_converters.tables import label_names
 
 
-def read_facts(given: Path, ports: Ports, task: Task | None) -> Facts:
-    """Read what `edge convert` takes as data, in memory that does not grow with it.
+def read_facts(given: Sequence[Path], ports: Ports, task: Task | None) -> Facts:
+    """Read what `edge convert` takes as data, in memory that does not grow with it; of several sets, what all hold.
 
     Raises:
         ConfigError: ``file-missing`` or ``data-invalid``, for example where its shapes are not the model's.
     """
-    labels = _labels(given)
-    contract = load_contract_toml(draft(ports, given.name, Facts(labels=labels), task))
+    source = " and ".join(each.name for each in given)
+    labels = union([_labels(each) for each in given])
+    contract = load_contract_toml(draft(ports, source, Facts(labels=labels), task))
     contract = msgspec.structs.replace(contract, labels=labels)  # all of them, whatever the model's outputs hold
     spans = {spec.name: (math.inf, -math.inf) for spec in contract.inputs}
+    samples = 0
     with tempfile.TemporaryDirectory() as folder:
-        data = open_data(as_npz(given, contract, Path(folder)), contract, labelled=False)
-        for batch in data.batches():
-            for name, values in batch.items():
-                low, high = spans[name]
-                spans[name] = min(low, float(values.min())), max(high, float(values.max()))
+        for each in given:
+            data = open_data(as_npz(each, contract, Path(folder)), contract, labelled=False)
+            samples += data.count
+            for name, (low, high) in _spans(data, each).items():
+                spans[name] = min(spans[name][0], low), max(spans[name][1], high)
+    ranges = {name: plausible(*span) for name, span in spans.items()}
+    return Facts(labels=labels, ranges=ranges, samples=samples, source=source)
+
+
+def _spans(data: DataSet, given: Path) -> dict[str, tuple[float, float]]:
+    spans = {spec.name: (math.inf, -math.inf) for spec in data.contract.inputs}
+    for batch in data.batches():
+        for name, values in batch.items():
+            low, high = spans[name]
+            spans[name] = min(low, float(values.min())), max(high, float(values.max()))
     bad = [name for name, span in spans.items() if not all(map(math.isfinite, span))]
     if bad:
         raise ConfigError("data-invalid", f"{given}: input {bad[0]!r} holds NaN or infinity, or nothing")
-    return Facts(
-        labels=labels,
-        ranges={name: plausible(*span) for name, span in spans.items()},
-        samples=data.count,
-        source=given.name,
-    )
+    return spans
+
+
+def union(labels: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the names of all sets: in the order of one that has them all, else sorted."""
+    every = {name for each in labels for name in each}
+    return next((each for each in labels if set(each) == every), tuple(sorted(every)))
 
 
 def plausible(low: float, high: float) -> tuple[float, float]:

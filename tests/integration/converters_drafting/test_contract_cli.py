@@ -127,9 +127,28 @@ def test_data_gives_range_and_labels(wearable: Path, tmp_path: Path) -> None:
     values[69, 0, 0] = -4.25
     labels = np.array(list("abcdefg"))
     np.savez(tmp_path / "data.npz", window=values, y=np.arange(70) % 7, labels=labels)
-    contract = load_contract_toml(draft_contract(wearable / "models" / "v1.tflite", data=tmp_path / "data.npz").text)
+    contract = load_contract_toml(draft_contract(wearable / "models" / "v1.tflite", data=[tmp_path / "data.npz"]).text)
     assert contract.inputs[0].range == (-5.0, 10.2)  # a twentieth wider, rounded
     assert contract.labels == tuple("abcdefg")
+
+
+def test_several_sets_give_the_range_of_all(wearable: Path, tmp_path: Path) -> None:
+    """What calibrates may be calmer than what judges: a range of one set alone would refuse the other."""
+    for name, value in (("calm", 2.0), ("wild", -9.0)):
+        np.savez(tmp_path / f"{name}.npz", x=np.full((60, 128, 6), value, np.float32))
+    sets = [word for name in ("calm", "wild") for word in ("--data", tmp_path / f"{name}.npz")]
+    drafted = edge("contract", "draft", wearable / "models" / "v1.tflite", *sets).stdout
+    assert load_contract_toml(drafted).inputs[0].range == (-9.0, 2.0)
+    assert "seen in 120 samples of calm.npz and wild.npz" in drafted
+
+
+def test_exchanged_arguments_are_told(wearable: Path) -> None:
+    """The model in the contract's place is no damaged contract; the cure is the command as it was meant."""
+    model, contract = wearable / "models" / "v1.onnx", wearable / "contract.toml"
+    with pytest.raises(ConfigError, match="was given as the contract") as caught:
+        check_contract(model, contract)
+    assert caught.value.code == "argument-invalid"
+    assert caught.value.hint == f"Exchange them: edge contract check {contract} {model}"
 
 
 @pytest.mark.parametrize("kind", ["npz", "csv"])
@@ -141,7 +160,7 @@ def test_labels_by_name_are_drafted(wearable: Path, tmp_path: Path, kind: str) -
     rows = [",".join([name, *map(str, row.reshape(-1))]) for name, row in zip(names, values, strict=True)]
     columns = ",".join(["label", *(f"c{place}" for place in range(128 * 6))])
     (tmp_path / "data.csv").write_text("\n".join([columns, *rows]) + "\n")
-    text = draft_contract(wearable / "models" / "v1.tflite", data=tmp_path / f"data.{kind}").text
+    text = draft_contract(wearable / "models" / "v1.tflite", data=[tmp_path / f"data.{kind}"]).text
     contract = load_contract_toml(text)
     assert contract.labels == tuple("abcdefg")
     assert contract.inputs[0].range == (0, 1)
@@ -151,7 +170,7 @@ def test_data_of_another_shape_is_refused(wearable: Path, tmp_path: Path) -> Non
     """A draft from the wrong data is none."""
     np.savez(tmp_path / "data.npz", window=np.zeros((70, 64, 6), np.float32))
     with pytest.raises(ConfigError) as caught:
-        draft_contract(wearable / "models" / "v1.tflite", data=tmp_path / "data.npz")
+        draft_contract(wearable / "models" / "v1.tflite", data=[tmp_path / "data.npz"])
     assert caught.value.code == "data-invalid"
 
 

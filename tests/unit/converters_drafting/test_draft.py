@@ -6,7 +6,7 @@ import re
 
 import pytest
 from edgesdk_converters.drafting.draft import Facts, draft, guess_layout, guess_task
-from edgesdk_converters.drafting.facts import plausible
+from edgesdk_converters.drafting.facts import plausible, union
 from edgesdk_converters.drafting.fit import fit
 from edgesdk_converters.drafting.ports import Port, Ports
 from hypothesis import given
@@ -184,3 +184,17 @@ def test_layout_colour_and_normalisation_speak_of_the_same_channels(
 def test_a_drafted_range_leaves_room(seen: tuple[float, float], expected: tuple[float, float]) -> None:
     """Plain ends stay; others are a twentieth wider and round, so that the same data of other digits fits."""
     assert plausible(*seen) == expected
+
+
+@pytest.mark.parametrize(
+    ("sets", "expected"),
+    [
+        ([("b", "a"), ("a",)], ("b", "a")),
+        ([("a", "c"), ("a", "b")], ("a", "b", "c")),
+        ([(), ("b", "a")], ("b", "a")),
+        ([(), ()], ()),
+    ],
+)
+def test_classes_of_several_sets(sets: list[tuple[str, ...]], expected: tuple[str, ...]) -> None:
+    """The set that has all classes knows their order; where none has, the alphabet does."""
+    assert union(sets) == expected
