@@ -1,0 +1,68 @@
+"""Layers that a recipe names: looked for as soon as the graph is known, before anything is calibrated or quantized."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgesdk.errors import ConfigError
+from edgesdk.near import NEAR, nearest
+from edgesdk_converters.evaluate.layers import short
+from edgesdk_converters.passes.tflite_core import read_layers
+from edgesdk_converters.recipes import names_layer
+from edgesdk_converters.running.isolation import Call
+
+TOOLS = ("litert-quantizer", "ai-edge-litert", "onnx")
+STEP = "find layers of"
+"""How the steps begin that do that."""
+SHOWN = 12
+_WILD = "*?[]"
+
+
+def find(call: Call) -> dict[str, Any]:
+    """Child action: look in ``source`` for the layers that ``float_layers`` and ``wide_layers`` mean; answers how many.
+
+    Raises:
+        ConfigError: ``argument-invalid`` if a pattern means none.
+    """
+    layers = named(call.inputs["source"])
+    asked: Mapping[str, Sequence[str]] = call.params
+    for what, patterns in asked.items():
+        check_patterns(tuple(patterns), [name for names in layers for name in names], what)
+    return {
+        what: sum(names_layer(tuple(patterns), *names) for names in layers if names) for what, patterns in asked.items()
+    }
+
+
+def named(path: Path) -> list[list[str]]:
+    """Return by what names each layer of a float file is meant: its node's (ONNX) and what it writes."""
+    if path.suffix == ".tflite":
+        return [list(layer.outputs) for layer in read_layers(path.read_bytes())]
+    import onnx  # noqa: PLC0415 - only in the child
+
+    graph = onnx.load(path, load_external_data=False).graph
+    return [[name for name in (node.name, *node.output) if name] for node in graph.node]
+
+
+def check_patterns(patterns: tuple[str, ...], names: Sequence[str], what: str) -> None:
+    """Refuse a pattern that means no layer.
+
+    Raises:
+        ConfigError: ``argument-invalid``; the hint shows names, shortened to what a person knows them by.
+    """
+    for pattern in patterns:
+        if not any(names_layer((pattern,), name) for name in names):
+            known = list(dict.fromkeys(map(short, names)))
+            shown = ", ".join([*known[:SHOWN], *([f"and {len(known) - SHOWN} more"] if len(known) > SHOWN else [])])
+            hint = f"{_meant(pattern, known)}Its layers, names shortened: {shown}; *{known[0]}* names one of them."
+            raise ConfigError("argument-invalid", f"{what}: {pattern!r} names no layer of the model", hint=hint)
+
+
+def _meant(pattern: str, known: Sequence[str]) -> str:
+    """Return a question that offers layers whose name, or a part of it, is near to what a pattern says."""
+    word = pattern.strip(_WILD).rstrip("/").rpartition("/")[2].strip(_WILD)
+    parts = {part: name for name in reversed(known) for part in (*name.split("/"), name)}
+    found = [name for name in known if word and word.casefold() in name.casefold()][:NEAR]
+    found = found or [parts[part] for part in nearest(word, parts)]
+    return f"Did you mean {' or '.join(f'*{name}*' for name in dict.fromkeys(found))}? " if found else ""
