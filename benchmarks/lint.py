@@ -3,8 +3,8 @@
 python benchmarks/lint.py [--graphs 660] [--seeds 12] [--held-out 13] [--accelerators ethos-u55-128 ethos-u85-256]
 
 Every graph is written directly as a flatbuffer (no TensorFlow), most of them near a limit. Vela 5.2.0 builds each in an
-environment of its own (`edgesdk_converters.environments`), in a process that may crash. An operator's place is read
-from the file that Vela wrote: what is left of it runs on the CPU, all else on the NPU; without a file the build
+environment of its own (`edgesdk_converters.running.environments`), in a process that may crash. An operator's place is
+read from the file that Vela wrote: what is left of it runs on the CPU, all else on the NPU; without a file the build
 failed, and all its operators count as refused. The development seeds were looked at while the rules were written; the
 held-out seed was not. Prints Markdown: agreement per operator with Clopper-Pearson intervals (95 %; operators of one
 graph are not quite independent, so graphs are counted too), and every disagreement.
@@ -28,11 +28,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 from edgesdk_converters.backends import BACKENDS
-from edgesdk_converters.environments import ensure
 from edgesdk_converters.lint.check import find, off_nodes
 from edgesdk_converters.lint.graph import Graph
 from edgesdk_converters.lint.read import read_graph
 from edgesdk_converters.lint.rules import find_rules
+from edgesdk_converters.running.environments import ensure
 from lint_graphs import layout, products, values
 from lint_graphs.draw import Draw
 

@@ -24,9 +24,9 @@ import onnx
 
 sys.path.insert(0, str(Path(__file__).parent))
 from edgesdk_converters.backends import BACKENDS, find_backend
-from edgesdk_converters.environments import ensure
 from edgesdk_converters.lint.check import check
 from edgesdk_converters.lint.read import read_graph
+from edgesdk_converters.running.environments import ensure
 from lint_graphs import onnx_draw, onnx_marks
 from lint_graphs.onnx_ops import CASES, HELD_OUT, write
 

@@ -24,11 +24,11 @@ import numpy as np
 import onnx
 import onnxruntime
 from edgesdk_converters import convert, request
-from edgesdk_converters.data import feeds, open_data
-from edgesdk_converters.isolation import Call
+from edgesdk_converters.data.npz import feeds, open_data
 from edgesdk_converters.passes import fold_onnx, observe, quantize_onnx, round_onnx, weights_onnx
 from edgesdk_converters.passes.observe import onnx_dtype
 from edgesdk_converters.recipes import RECIPES, OnnxStatic, Recipe
+from edgesdk_converters.running.isolation import Call
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 

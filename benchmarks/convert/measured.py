@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from edgesdk_converters.binding import bind
-from edgesdk_converters.data import feeds, file_sha256, open_data
-from edgesdk_converters.isolation import Call, Task, run_child
-from edgesdk_converters.measure import open_draft
+from edgesdk_converters.data.binding import bind
+from edgesdk_converters.data.npz import feeds, file_sha256, open_data
+from edgesdk_converters.evaluate.measure import open_draft
 from edgesdk_converters.request import read_contract
+from edgesdk_converters.running.isolation import Call, Task, run_child
 
 from edgesdk.runtime import Session, describe_artifact
 

@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 from edgesdk_converters.backends import Backend, find_backend
 from edgesdk_converters.backends.steps import compile_step, measure_step
-from edgesdk_converters.cache import StepCache
 from edgesdk_converters.judge import read_outputs
 from edgesdk_converters.recipes import find_recipe
 from edgesdk_converters.request import read_contract
-from edgesdk_converters.steps import Ref, Runner, Silent
+from edgesdk_converters.running.cache import StepCache
+from edgesdk_converters.running.steps import Ref, Runner, Silent
 
 from edgesdk.targets.profiles import load_profile
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from edgesdk_converters.environments import Environment, ensure, run_tool
-from edgesdk_converters.isolation import Call, Task, run_child
+from edgesdk_converters.running.environments import Environment, ensure, run_tool
+from edgesdk_converters.running.isolation import Call, Task, run_child
 
 TIMEOUT_S = 600.0
 ONNXRUNTIME = Environment(

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from edgesdk_converters.environments import ensure, run_tool
-from edgesdk_converters.routes import TORCH
+from edgesdk_converters.planning.routes import TORCH
+from edgesdk_converters.running.environments import ensure, run_tool
 from numpy.typing import NDArray
 from PIL import Image
 

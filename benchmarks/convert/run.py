@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 from edgesdk_converters import convert
-from edgesdk_converters.data import open_data
+from edgesdk_converters.data.npz import open_data
 from edgesdk_converters.pipeline import SilentPlan
 from edgesdk_converters.request import read_contract
-from edgesdk_converters.steps import Step
+from edgesdk_converters.running.steps import Step
 
 from convert import measured, onchip, peers, zoo
 from convert.figures import Compared, compare, median_ratio

@@ -17,11 +17,11 @@ from edgesdk.contract import Bindings
 from edgesdk.errors import ConfigError, ReleaseError, error_from_dict
 from edgesdk.targets.matching import architecture_name
 from edgesdk_converters.backends.compiled import Compiled, judged_in, read_compiled
-from edgesdk_converters.cache import Entry
 from edgesdk_converters.evaluate.gate import INTERVAL_ALPHA, GateVerdict, Outcome
 from edgesdk_converters.evaluate.step import read_npz
-from edgesdk_converters.plan import VariantPlan
+from edgesdk_converters.planning.plan import VariantPlan
 from edgesdk_converters.request import Prepared, Request
+from edgesdk_converters.running.cache import Entry
 
 Outputs = dict[str, NDArray[Any]]
 

@@ -32,16 +32,16 @@ from edgesdk.canonical import canonical_json
 from edgesdk.contract import Contract
 from edgesdk.telemetry.sketches import DDSketch
 from edgesdk_converters.backends.described import raw_tensors
-from edgesdk_converters.binding import bind
 from edgesdk_converters.compress.lineage import compression_of
-from edgesdk_converters.data import DataSet, as_call, class_names, file_sha256
+from edgesdk_converters.data.binding import bind
+from edgesdk_converters.data.npz import DataSet, as_call, class_names, file_sha256
 from edgesdk_converters.evaluate.metrics import NO_ANSWER, decide
 from edgesdk_converters.evaluate.step import rows_of
-from edgesdk_converters.fit import RUNTIME
 from edgesdk_converters.judge import Judged, Measured, flat
-from edgesdk_converters.plan import VariantPlan
+from edgesdk_converters.planning.fit import RUNTIME
+from edgesdk_converters.planning.plan import VariantPlan
 from edgesdk_converters.request import Prepared
-from edgesdk_converters.steps import versions_of
+from edgesdk_converters.running.steps import versions_of
 
 PARITY_SAMPLES = 32
 REFERENCE_PATH = "reference/statistics.json"

@@ -19,17 +19,17 @@ from edgesdk.bundle.release import write_release
 from edgesdk.canonical import canonical_json
 from edgesdk.clock import SystemClock, parse_rfc3339, rfc3339
 from edgesdk.errors import ConfigError, EdgeError
-from edgesdk_converters.cache import Entry, StepCache, default_cache_dir
 from edgesdk_converters.judge import Judged, check_gate, check_placement, judge
 from edgesdk_converters.packing import lineage_of, write_variant
-from edgesdk_converters.plan import Plan
+from edgesdk_converters.planning.plan import Plan
 from edgesdk_converters.refusal import REFUSALS, forget_refusal, refusal_folder, write_refusal
-from edgesdk_converters.repair import climb, pareto
+from edgesdk_converters.repair.ladder import climb, pareto
+from edgesdk_converters.repair.rungs import Point
 from edgesdk_converters.report import PAGE_NAME, REPORT_NAME, make_report, render
 from edgesdk_converters.request import Prepared, Request, prepare
-from edgesdk_converters.rungs import Point
+from edgesdk_converters.running.cache import Entry, StepCache, default_cache_dir
+from edgesdk_converters.running.steps import Observer, Once, Runner, Silent
 from edgesdk_converters.source_gate import check_sources, refuse_quantized, source_first
-from edgesdk_converters.steps import Observer, Once, Runner, Silent
 
 
 class PlanObserver(Observer, Protocol):

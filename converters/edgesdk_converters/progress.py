@@ -11,11 +11,11 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Table
 from rich.text import Text
 
-from edgesdk_converters import isolation
 from edgesdk_converters.backends import placement
 from edgesdk_converters.pipeline import Conversion
-from edgesdk_converters.plan import Plan
-from edgesdk_converters.steps import Step
+from edgesdk_converters.planning.plan import Plan
+from edgesdk_converters.running import isolation
+from edgesdk_converters.running.steps import Step
 
 
 class Running(TimeElapsedColumn):

@@ -10,13 +10,13 @@ import msgspec
 
 from edgesdk.canonical import canonical_json
 from edgesdk.errors import EdgeError
-from edgesdk_converters.cache import Entry
 from edgesdk_converters.judge import Judged, judge
-from edgesdk_converters.repair import pareto
+from edgesdk_converters.repair.ladder import pareto
+from edgesdk_converters.repair.rungs import Point
 from edgesdk_converters.report import PAGE_NAME, REFUSAL_SCHEMA, REPORT_NAME, make_refusal, render
 from edgesdk_converters.request import Prepared
-from edgesdk_converters.rungs import Point
-from edgesdk_converters.steps import Runner
+from edgesdk_converters.running.cache import Entry
+from edgesdk_converters.running.steps import Runner
 
 REFUSALS = frozenset(
     {"accuracy-gate", "accuracy-thin", "fallback-share", "latency-gate", "repair-exhausted", "source-wrong"}

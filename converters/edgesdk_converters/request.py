@@ -15,16 +15,16 @@ from edgesdk.errors import ConfigError
 from edgesdk.runtime import installed
 from edgesdk.targets.profiles import Profile, load_profile
 from edgesdk_converters import MAX_DROP
-from edgesdk_converters.cache import default_cache_dir
-from edgesdk_converters.data import DataSet, check_overlap, check_values, file_sha256, open_data
+from edgesdk_converters.data.inputs import as_npz
+from edgesdk_converters.data.npz import DataSet, check_overlap, check_values, file_sha256, open_data
 from edgesdk_converters.drafting.marks import unchecked
 from edgesdk_converters.evaluate.catalogue import AGREEMENT, check_metric, default_metric, truth_kind
-from edgesdk_converters.inputs import as_npz
-from edgesdk_converters.joining import joined_plan
 from edgesdk_converters.places import check_writable
-from edgesdk_converters.plan import Plan, Wanted
+from edgesdk_converters.planning.joining import joined_plan
+from edgesdk_converters.planning.plan import Plan, Wanted
+from edgesdk_converters.planning.routes import TENSORFLOW_TOOLS, direct_formats
 from edgesdk_converters.recipes import Format, find_recipes
-from edgesdk_converters.routes import TENSORFLOW_TOOLS, direct_formats
+from edgesdk_converters.running.cache import default_cache_dir
 from edgesdk_converters.sources import Source, SourceFormat, open_source
 from edgesdk_converters.sources.keras import check_tensorflow
 

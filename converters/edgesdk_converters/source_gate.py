@@ -9,17 +9,18 @@ from dataclasses import replace
 from typing import Any
 
 from edgesdk.errors import ReleaseError
-from edgesdk_converters.cache import Entry
 from edgesdk_converters.calibration.step import STEP
-from edgesdk_converters.data import class_names
+from edgesdk_converters.data.npz import class_names
 from edgesdk_converters.evaluate.checks import EVALUATION, OUTPUTS
 from edgesdk_converters.evaluate.metrics import decide
 from edgesdk_converters.evaluate.source import Suspicion, suspect
 from edgesdk_converters.evaluate.step import read_npz
-from edgesdk_converters.plan import Plan, VariantPlan
+from edgesdk_converters.passes import layer_names
+from edgesdk_converters.planning.plan import Plan, VariantPlan
 from edgesdk_converters.request import Prepared
+from edgesdk_converters.running.cache import Entry
+from edgesdk_converters.running.steps import Observer, Ref, Runner, Step
 from edgesdk_converters.sources import onnx, tflite
-from edgesdk_converters.steps import Observer, Ref, Runner, Step
 
 BY_CLASS = frozenset({"accuracy", "exact-match", *(f"{each}{kind}" for each in ("precision", "recall", "f1")
                       for kind in ("", "-weighted"))})  # fmt: skip
@@ -34,13 +35,13 @@ TOLD = 2.5
 def source_first(prepared: Prepared) -> Prepared:
     """Return the same plan, in the order in which `check_sources` wants it, with the steps that it adds.
 
-    What runs the float sources comes first, behind the doctor's examination, and nothing is quantized before it.
+    What looks for the layers that recipes name comes first, then what runs the float sources, behind the doctor's
+    examination, and nothing is quantized before it.
     """
-    if not _asks(prepared):
-        return prepared
     plan = prepared.plan
-    early = _early(plan)
-    tried = {step.name: step for step in (_trial(prepared, each) for each in _sources(plan))}
+    early = _early(prepared)
+    trials = (_trial(prepared, each) for each in _sources(plan)) if _asks(prepared) else ()
+    tried = {step.name: step for step in trials}
     late = [step for step in plan.steps if step not in early]
     return replace(prepared, plan=replace(plan, steps=(*early, *tried.values(), *late)))
 
@@ -59,7 +60,7 @@ def refuse_quantized(prepared: Prepared, cached: Collection[str]) -> None:
 
 
 def check_sources(prepared: Prepared, runner: Runner, observer: Observer) -> tuple[str, ...]:
-    """Run the float sources and refuse those that are wrong, before anything is made of them.
+    """Look for the layers that recipes name, run the float sources, and refuse what is wrong before more is made.
 
     Returns:
         What is worth a look and no reason to refuse, as sentences.
@@ -68,9 +69,9 @@ def check_sources(prepared: Prepared, runner: Runner, observer: Observer) -> tup
         ReleaseError: ``source-wrong``.
         EdgeError: Of a step that fails.
     """
+    entries = runner.run(_early(prepared), observer)
     if not _asks(prepared):
         return ()
-    entries = runner.run(_early(prepared.plan), observer)
     said = (check_source(prepared, variant, runner, entries, observer) for variant in _sources(prepared.plan))
     return tuple(dict.fromkeys(each for each in said if each))
 
@@ -113,16 +114,20 @@ def _sources(plan: Plan) -> Collection[VariantPlan]:
     return {variant.source_measure: variant for variant in plan.variants}.values()
 
 
-def _early(plan: Plan) -> list[Step]:
-    """Return what runs the float sources and examines the calibration data, with all that these need."""
+def _early(prepared: Prepared) -> list[Step]:
+    """Return what looks for layers, runs the float sources and examines the calibration data, with what these need."""
+    plan = prepared.plan
     named = {step.name: step for step in plan.steps}
-    ahead = [name for name in (STEP, *(each.source_measure for each in _sources(plan))) if name in named]
+    asked = (STEP, *(each.source_measure for each in _sources(plan))) if _asks(prepared) else ()
+    ahead = [name for name in asked if name in named]
+    ahead += [name for name in named if name.startswith(layer_names.STEP)]
     wanted: set[str] = set()
     while ahead:
         step = named[ahead.pop()]
         wanted.add(step.name)
         ahead += [each.step for each in step.inputs.values() if isinstance(each, Ref) and each.step not in wanted]
-    return [step for step in plan.steps if step.name in wanted]
+    found = [step for step in plan.steps if step.name in wanted]
+    return sorted(found, key=lambda step: step.name in asked)
 
 
 def _asks(prepared: Prepared) -> bool:

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from edgesdk_converters import convert
 from edgesdk_converters.backends import BACKENDS
-from edgesdk_converters.environments import ensure, find
-from edgesdk_converters.isolation import Call
 from edgesdk_converters.pipeline import Conversion
+from edgesdk_converters.running.environments import ensure, find
+from edgesdk_converters.running.isolation import Call
 
 from edgesdk.errors import ConfigError
 

@@ -11,9 +11,9 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
-from edgesdk_converters.environments import Environment, ensure, find
-from edgesdk_converters.isolation import Task, run_child
-from edgesdk_converters.routes import ONNX2TF, TORCH
+from edgesdk_converters.planning.routes import ONNX2TF, TORCH
+from edgesdk_converters.running.environments import Environment, ensure, find
+from edgesdk_converters.running.isolation import Task, run_child
 from onnx import TensorProto, helper, numpy_helper
 
 from edgesdk.contract import Contract, TensorSpec

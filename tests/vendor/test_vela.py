@@ -87,7 +87,7 @@ def test_a_model_that_does_not_fit_the_boards_memory_is_refused(call, tflite):
 
 def test_the_same_input_gives_the_same_bytes(tflite, tmp_path):
     """Compiling again changes nothing."""
-    from edgesdk_converters.isolation import Call  # noqa: PLC0415 - one use
+    from edgesdk_converters.running.isolation import Call  # noqa: PLC0415 - one use
 
     found = set()
     for turn in ("a", "b"):

@@ -10,8 +10,8 @@ import msgspec
 from edgesdk.bundle.manifest import RuntimeName
 from edgesdk.errors import ConfigError
 from edgesdk.targets.profiles import CompilerName, Profile
-from edgesdk_converters.environments import Environment
 from edgesdk_converters.recipes import Format, OnnxStatic, Recipe, TfliteStatic
+from edgesdk_converters.running.environments import Environment
 
 Judged = Literal["source", "simulator", "artifact"]
 """What answers when a variant is judged: the portable file before compilation, in its own runtime; the vendor's

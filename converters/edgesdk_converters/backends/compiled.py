@@ -12,8 +12,8 @@ import msgspec
 from edgesdk.bundle.golden import Origin
 from edgesdk_converters.backends import Backend
 from edgesdk_converters.backends.placement import Placement
-from edgesdk_converters.cache import Entry
-from edgesdk_converters.plan import VariantPlan
+from edgesdk_converters.planning.plan import VariantPlan
+from edgesdk_converters.running.cache import Entry
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,8 @@ from typing import Any, BinaryIO, cast
 
 from edgesdk.errors import ReleaseError
 from edgesdk_converters.backends.tools import frames
-from edgesdk_converters.environments import start_tool
-from edgesdk_converters.isolation import last_words
+from edgesdk_converters.running.environments import start_tool
+from edgesdk_converters.running.isolation import last_words
 
 CHUNK = 1 << 16
 

@@ -13,10 +13,10 @@ import msgspec
 
 from edgesdk.errors import EdgeError, ReleaseError
 from edgesdk.targets.profiles import Profile
-from edgesdk_converters.isolation import Call
 from edgesdk_converters.lint.check import check
 from edgesdk_converters.lint.read import read_graph
 from edgesdk_converters.lint.report import Finding
+from edgesdk_converters.running.isolation import Call
 
 EXPLAINED = frozenset({"tool-crashed", "tool-did-nothing"})
 MOST_NAMED = 3

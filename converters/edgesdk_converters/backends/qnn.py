@@ -17,9 +17,9 @@ from edgesdk_converters.backends import BACKENDS
 from edgesdk_converters.backends.explain import explained
 from edgesdk_converters.backends.placement import Fallback, Placement
 from edgesdk_converters.backends.remote import Served, compile_with, measure_with
-from edgesdk_converters.isolation import Call
 from edgesdk_converters.lint.graph import Graph
 from edgesdk_converters.lint.read import read_graph
+from edgesdk_converters.running.isolation import Call
 
 MARKERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 """They say how numbers are meant; the compiler folds them into the operators around them."""

@@ -21,11 +21,11 @@ from edgesdk.runtime.codec import check_input, decoder, encoder
 from edgesdk_converters.backends import Backend
 from edgesdk_converters.backends.conversation import Conversation, converse
 from edgesdk_converters.backends.described import raw_tensors
-from edgesdk_converters.binding import bind
-from edgesdk_converters.data import open_data
-from edgesdk_converters.environments import ensure, run_tool
-from edgesdk_converters.isolation import Call
-from edgesdk_converters.measure import answer
+from edgesdk_converters.data.binding import bind
+from edgesdk_converters.data.npz import open_data
+from edgesdk_converters.evaluate.measure import answer
+from edgesdk_converters.running.environments import ensure, run_tool
+from edgesdk_converters.running.isolation import Call
 
 TOOLS = Path(__file__).parent / "tools"
 REQUEST, ANSWER = "request.json", "answer.json"

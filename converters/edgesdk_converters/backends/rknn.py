@@ -20,10 +20,10 @@ from edgesdk_converters.backends import BACKENDS
 from edgesdk_converters.backends.explain import explained
 from edgesdk_converters.backends.placement import Fallback, Placement
 from edgesdk_converters.backends.remote import Served, compile_with, measure_with
-from edgesdk_converters.data import feeds, open_data
-from edgesdk_converters.isolation import Call
+from edgesdk_converters.data.npz import feeds, open_data
 from edgesdk_converters.lint.graph import Graph
 from edgesdk_converters.lint.read import read_graph
+from edgesdk_converters.running.isolation import Call
 
 CALIBRATION_SAMPLES = 100
 """More make it slow, and the vendor advises 20 to 100."""

@@ -11,9 +11,9 @@ import msgspec
 from edgesdk.errors import TargetError
 from edgesdk.targets.profiles import Profile
 from edgesdk_converters.backends import Backend
+from edgesdk_converters.planning.unfit import added
 from edgesdk_converters.recipes import RECIPES, Recipe
-from edgesdk_converters.steps import Ref, Step
-from edgesdk_converters.unfit import added
+from edgesdk_converters.running.steps import Ref, Step
 
 CALIBRATION = "calibration"
 Job = tuple[Backend, Profile, Recipe]

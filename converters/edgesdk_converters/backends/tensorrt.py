@@ -16,10 +16,10 @@ from edgesdk_converters.backends import BACKENDS
 from edgesdk_converters.backends.explain import explained
 from edgesdk_converters.backends.placement import Fallback, Placement
 from edgesdk_converters.backends.remote import compile_with
-from edgesdk_converters.isolation import Call
 from edgesdk_converters.lint.check import MARKERS
 from edgesdk_converters.lint.graph import Graph
 from edgesdk_converters.lint.read import read_graph
+from edgesdk_converters.running.isolation import Call
 
 
 @explained

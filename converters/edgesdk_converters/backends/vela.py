@@ -21,11 +21,11 @@ from edgesdk.errors import ReleaseError, TargetError
 from edgesdk_converters.backends import BACKENDS
 from edgesdk_converters.backends.explain import explained
 from edgesdk_converters.backends.placement import Fallback, Placement
-from edgesdk_converters.environments import ToolRun, ensure, run_tool
-from edgesdk_converters.isolation import Call
 from edgesdk_converters.lint.graph import Graph, Node
 from edgesdk_converters.lint.read import read_graph
 from edgesdk_converters.lint.tensor import Tensor
+from edgesdk_converters.running.environments import ToolRun, ensure, run_tool
+from edgesdk_converters.running.isolation import Call
 
 NPU = "ethos-u"
 """The custom operator that stands for everything that runs on the NPU."""

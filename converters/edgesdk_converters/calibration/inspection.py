@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 
 from edgesdk.contract import Contract
-from edgesdk_converters.cache import default_cache_dir
 from edgesdk_converters.calibration.doctor import examine
 from edgesdk_converters.calibration.statistics import SetStatistics, TensorStatistics, collect
-from edgesdk_converters.data import DataSet, open_data
-from edgesdk_converters.inputs import as_npz
+from edgesdk_converters.data.inputs import as_npz
+from edgesdk_converters.data.npz import DataSet, open_data
+from edgesdk_converters.running.cache import default_cache_dir
 
 SHOWN_CHANNELS = 16
 

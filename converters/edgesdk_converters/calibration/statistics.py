@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgesdk.contract import Contract, TensorSpec
 from edgesdk_converters.calibration.fingerprints import Fingerprints, row_hashes
-from edgesdk_converters.data import DataSet, class_names, has_batch
+from edgesdk_converters.data.npz import DataSet, class_names, has_batch
 
 SAMPLE_ROWS = 1024
 SAMPLE_VALUES = 8_000_000

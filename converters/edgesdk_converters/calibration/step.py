@@ -14,15 +14,15 @@ import numpy as np
 from edgesdk.contract import Contract
 from edgesdk.errors import EdgeError
 from edgesdk.runtime import describe_artifact
-from edgesdk_converters.binding import bind
 from edgesdk_converters.calibration.doctor import examine as examine_statistics
 from edgesdk_converters.calibration.doctor import refuse
 from edgesdk_converters.calibration.sensitivity import Model, Scores
 from edgesdk_converters.calibration.statistics import collect
 from edgesdk_converters.calibration.stories import Rows
-from edgesdk_converters.data import as_call, open_data
-from edgesdk_converters.isolation import Call
-from edgesdk_converters.measure import open_draft
+from edgesdk_converters.data.binding import bind
+from edgesdk_converters.data.npz import as_call, open_data
+from edgesdk_converters.evaluate.measure import open_draft
+from edgesdk_converters.running.isolation import Call
 
 STEP = "examine calibration"
 

@@ -18,7 +18,7 @@ from edgesdk.contract import TensorSpec
 from edgesdk_converters.calibration.findings import Finding, quantile
 from edgesdk_converters.calibration.profile import Direction, Profiler
 from edgesdk_converters.calibration.statistics import TensorStatistics
-from edgesdk_converters.data import has_batch
+from edgesdk_converters.data.npz import has_batch
 
 Rows = NDArray[np.float32]
 LEAST_ROWS = 32

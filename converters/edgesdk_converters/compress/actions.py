@@ -27,7 +27,7 @@ from edgesdk_converters.compress.training import Checkpoint, Lesson, State, trai
 from edgesdk_converters.compress.words import Distil, Prune, Training
 from edgesdk_converters.evaluate.compare import Question, compare
 from edgesdk_converters.evaluate.scores import mean_of
-from edgesdk_converters.isolation import Call
+from edgesdk_converters.running.isolation import Call
 
 RESULT = "model.keras"
 SETS = ("data", "validation", "evaluation")

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from edgesdk.contract import Contract, TensorSpec
 from edgesdk.errors import ConfigError
-from edgesdk_converters.binding import order_by_name
-from edgesdk_converters.data import DataSet, feeds, open_data
+from edgesdk_converters.data.binding import order_by_name
+from edgesdk_converters.data.npz import DataSet, feeds, open_data
 
 PREDICTED = 256
 Floats = NDArray[np.floating[Any]]

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from edgesdk_converters.data import file_sha256
+from edgesdk_converters.data.npz import file_sha256
 
 REPORT_SUFFIX = ".report.json"
 

@@ -19,15 +19,15 @@ import msgspec
 
 from edgesdk.canonical import canonical_json
 from edgesdk.errors import ConfigError
-from edgesdk_converters.cache import Entry, StepCache, default_cache_dir, step_key
 from edgesdk_converters.compress.lineage import report_beside
 from edgesdk_converters.compress.words import Distil, Prune, check
-from edgesdk_converters.data import file_sha256
-from edgesdk_converters.inputs import as_npz
-from edgesdk_converters.isolation import Task, run_child
+from edgesdk_converters.data.inputs import as_npz
+from edgesdk_converters.data.npz import file_sha256
 from edgesdk_converters.request import read_contract
+from edgesdk_converters.running.cache import Entry, StepCache, default_cache_dir, step_key
+from edgesdk_converters.running.isolation import Task, run_child
+from edgesdk_converters.running.steps import versions_of
 from edgesdk_converters.sources.keras import check_tensorflow
-from edgesdk_converters.steps import versions_of
 
 REPORT_SCHEMA = "edge.compression/1"
 TOOLS = ("keras", "tensorflow-cpu", "tensorflow", "numpy")

@@ -28,7 +28,7 @@ from edgesdk_converters.compress.losses import Kind, Pairwise, judge, label_loss
 from edgesdk_converters.compress.pruners import Masks, Pruner, scheduled
 from edgesdk_converters.compress.shrink import packed
 from edgesdk_converters.compress.words import Training
-from edgesdk_converters.isolation import Progress
+from edgesdk_converters.running.isolation import Progress
 
 REPORT_EVERY = 8
 MASK_UPDATES = 8

@@ -12,11 +12,11 @@ import numpy as np
 
 from edgesdk.contract import Task, load_contract_toml
 from edgesdk.errors import ConfigError
-from edgesdk_converters.data import DataSet, open_data
+from edgesdk_converters.data.inputs import as_npz
+from edgesdk_converters.data.npz import DataSet, open_data
+from edgesdk_converters.data.tables import label_names
 from edgesdk_converters.drafting.draft import Facts, draft
 from edgesdk_converters.drafting.ports import Ports
-from edgesdk_converters.inputs import as_npz
-from edgesdk_converters.tables import label_names
 
 
 def read_facts(given: Sequence[Path], ports: Ports, task: Task | None) -> Facts:

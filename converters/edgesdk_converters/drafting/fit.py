@@ -7,7 +7,7 @@ from typing import Any
 
 from edgesdk.contract import Contract, TensorSpec
 from edgesdk.errors import ConfigError
-from edgesdk_converters.binding import order_by_name
+from edgesdk_converters.data.binding import order_by_name
 from edgesdk_converters.drafting.ports import Port, Ports
 
 

@@ -12,14 +12,14 @@ from typing import Any
 import msgspec
 
 from edgesdk.errors import ConfigError
-from edgesdk_converters.cache import StepCache, default_cache_dir
 from edgesdk_converters.drafting import keras_config
-from edgesdk_converters.isolation import Call
-from edgesdk_converters.routes import TENSORFLOW_TOOLS
+from edgesdk_converters.planning.routes import TENSORFLOW_TOOLS
+from edgesdk_converters.running.cache import StepCache, default_cache_dir
+from edgesdk_converters.running.isolation import Call
+from edgesdk_converters.running.steps import Runner, Silent, Step
 from edgesdk_converters.sources import SourceFormat, open_source
 from edgesdk_converters.sources.keras import check_tensorflow
 from edgesdk_converters.sources.onnx import INTEGER
-from edgesdk_converters.steps import Runner, Silent, Step
 
 TIMEOUT_S = 120.0
 WAIT = "reading {}: TensorFlow takes some seconds to load; the answer is kept"

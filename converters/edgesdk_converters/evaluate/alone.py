@@ -15,14 +15,14 @@ import msgspec
 from numpy.typing import NDArray
 
 from edgesdk.contract import Contract
-from edgesdk_converters.data import some_feeds
+from edgesdk_converters.data.npz import some_feeds
 from edgesdk_converters.evaluate.differences import worst_noise
-from edgesdk_converters.isolation import Call
 from edgesdk_converters.passes.observe import onnx_dtype
 from edgesdk_converters.passes.quantize_onnx import CORE, Ranges, excluded, quantized, ranges_of, start
 from edgesdk_converters.passes.weights_onnx import store_weights
 from edgesdk_converters.recipes import Format, OnnxStatic, Recipe, names_layer
-from edgesdk_converters.steps import Ref, Step
+from edgesdk_converters.running.isolation import Call
+from edgesdk_converters.running.steps import Ref, Step
 
 if TYPE_CHECKING:
     import onnx

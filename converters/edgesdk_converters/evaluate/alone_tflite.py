@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from edgesdk.contract import Contract
 from edgesdk.runtime.backend import known_dtype
-from edgesdk_converters.data import some_feeds
+from edgesdk_converters.data.npz import some_feeds
 from edgesdk_converters.evaluate.alone import SAMPLES, Alone
 from edgesdk_converters.evaluate.differences import worst_noise
-from edgesdk_converters.isolation import Call
 from edgesdk_converters.passes.quantize_tflite import quantized, ranges_of, start
 from edgesdk_converters.passes.tflite_core import CORE, Layer, read_layers
 from edgesdk_converters.recipes import Recipe, names_layer
+from edgesdk_converters.running.isolation import Call
 
 Array = NDArray[Any]
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from edgesdk.canonical import sha256_hex
 from edgesdk.contract import Contract, Task
 from edgesdk.errors import ConfigError
-from edgesdk_converters.data import DataSet, has_batch
+from edgesdk_converters.data.functions import file_of, find_function, load_function, reported
+from edgesdk_converters.data.npz import DataSet, has_batch
 from edgesdk_converters.evaluate import scores
 from edgesdk_converters.evaluate.classwise import FIGURES, Figure
 from edgesdk_converters.evaluate.scores import Outputs, Scored
-from edgesdk_converters.functions import file_of, find_function, load_function, reported
 
 Truth = Literal["class", "classes", "values", "none"]
 """What labels a data set has: one class per sample, several, numbers, or none."""

@@ -12,7 +12,7 @@ from edgesdk.bundle.manifest import RuntimeName
 from edgesdk_converters import ALPHA
 from edgesdk_converters.evaluate.catalogue import function_sha256
 from edgesdk_converters.recipes import Format
-from edgesdk_converters.steps import Ref, Step
+from edgesdk_converters.running.steps import Ref, Step
 
 EVALUATION = "evaluation"
 OUTPUTS = f"{EVALUATION}.npz"

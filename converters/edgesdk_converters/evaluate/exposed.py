@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edgesdk.contract import Binding, Bindings, Contract
 from edgesdk.runtime import describe_artifact
 from edgesdk.runtime.codec import Coder, encoder
-from edgesdk_converters.binding import bind
+from edgesdk_converters.data.binding import bind
 from edgesdk_converters.recipes import Format
 
 Tensors = dict[str, NDArray[Any]]

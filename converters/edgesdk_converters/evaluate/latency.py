@@ -22,10 +22,10 @@ from edgesdk.contract import Contract
 from edgesdk.errors import ReleaseError
 from edgesdk.runtime import Session, describe_artifact
 from edgesdk.targets.matching import architecture_name
-from edgesdk_converters.binding import bind
-from edgesdk_converters.data import open_data
-from edgesdk_converters.isolation import Call
-from edgesdk_converters.measure import open_draft
+from edgesdk_converters.data.binding import bind
+from edgesdk_converters.data.npz import open_data
+from edgesdk_converters.evaluate.measure import open_draft
+from edgesdk_converters.running.isolation import Call
 
 ROUNDS = 60
 LEAST_ROUNDS = 12

@@ -15,10 +15,10 @@ import numpy as np
 
 from edgesdk.contract import Contract
 from edgesdk.errors import EdgeError
-from edgesdk_converters.data import DataSet, open_data
+from edgesdk_converters.data.npz import DataSet, open_data
 from edgesdk_converters.evaluate.differences import Difference, Differences
 from edgesdk_converters.evaluate.exposed import Exposed, Node, counterpart, counterparts, expose
-from edgesdk_converters.isolation import Call
+from edgesdk_converters.running.isolation import Call
 
 SAMPLES = 32
 PART_OF_WORST = 0.25

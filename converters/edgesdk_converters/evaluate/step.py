@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from edgesdk.contract import Contract
 from edgesdk.errors import ConfigError
 from edgesdk_converters import ALPHA
-from edgesdk_converters.data import DataSet, class_names, open_data
+from edgesdk_converters.data.npz import DataSet, class_names, open_data
 from edgesdk_converters.evaluate.catalogue import AGREEMENT, METRICS, Case, find_metric, truth_kind
 from edgesdk_converters.evaluate.differences import compare_arrays
 from edgesdk_converters.evaluate.gate import GateVerdict, judge_case
 from edgesdk_converters.evaluate.looks import HOPELESS, Look, looks, order
 from edgesdk_converters.evaluate.metrics import MANY_CLASSES, classification_metrics, decide, shortened
 from edgesdk_converters.evaluate.scores import Outputs
-from edgesdk_converters.isolation import Call
+from edgesdk_converters.running.isolation import Call
 
 
 def judge(call: Call) -> dict[str, Any]:

@@ -20,16 +20,16 @@ from numpy.typing import NDArray
 from edgesdk.bundle.decode import channel_axis
 from edgesdk.contract import Contract, Normalisation, TensorSpec
 from edgesdk.runtime import describe_artifact
-from edgesdk_converters.binding import bind
 from edgesdk_converters.calibration.doctor import CHECKS_PER_INPUT
 from edgesdk_converters.calibration.findings import FALSE_ALARMS
 from edgesdk_converters.calibration.rules import contract_scale
 from edgesdk_converters.calibration.statistics import summarise
-from edgesdk_converters.data import class_names, open_data
+from edgesdk_converters.data.binding import bind
+from edgesdk_converters.data.npz import class_names, open_data
+from edgesdk_converters.evaluate.measure import open_draft
 from edgesdk_converters.evaluate.metrics import decide
 from edgesdk_converters.evaluate.source import at_random
-from edgesdk_converters.isolation import Call
-from edgesdk_converters.measure import open_draft
+from edgesdk_converters.running.isolation import Call
 
 ROWS = 200
 MOST_S = 60.0

@@ -66,11 +66,11 @@ def _exported(
     cache_dir: Path | None,
     told: Callable[[str], None] | None,
 ) -> Path:
-    from edgesdk_converters.cache import StepCache, default_cache_dir  # noqa: PLC0415
+    from edgesdk_converters.planning.routes import Ceiling, find_route  # noqa: PLC0415
     from edgesdk_converters.request import read_contract  # noqa: PLC0415
-    from edgesdk_converters.routes import Ceiling, find_route  # noqa: PLC0415
+    from edgesdk_converters.running.cache import StepCache, default_cache_dir  # noqa: PLC0415
+    from edgesdk_converters.running.steps import Runner, Silent  # noqa: PLC0415
     from edgesdk_converters.sources.keras import check_tensorflow  # noqa: PLC0415
-    from edgesdk_converters.steps import Runner, Silent  # noqa: PLC0415
 
     if "pt2" not in sources:
         check_tensorflow()

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 
 from edgesdk.targets.profiles import Profile
-from edgesdk_converters.isolation import Call
 from edgesdk_converters.lint.check import check
 from edgesdk_converters.lint.read import read_graph
+from edgesdk_converters.running.isolation import Call
 
 TOOLS = ("ai-edge-litert", "onnx", "numpy")
 

@@ -15,7 +15,7 @@ import msgspec
 
 from edgesdk.contract import Contract
 from edgesdk.errors import ReleaseError
-from edgesdk_converters.isolation import Call
+from edgesdk_converters.running.isolation import Call
 from edgesdk_converters.sources.agreement import check_agreement
 from edgesdk_converters.sources.onnx import drop_unused_domains
 

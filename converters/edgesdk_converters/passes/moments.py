@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk_converters.isolation import Progress
 from edgesdk_converters.passes.rounding import Floats, Rounded, round_layer
+from edgesdk_converters.running.isolation import Progress
 
 SAMPLES = 64
 POSITIONS = 256

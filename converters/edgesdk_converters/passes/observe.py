@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from edgesdk.contract import Contract, DType
 from edgesdk.errors import ReleaseError
 from edgesdk.runtime.backend import known_dtype
-from edgesdk_converters.data import DataSet, feeds, open_data
-from edgesdk_converters.isolation import Call, Progress
+from edgesdk_converters.data.npz import DataSet, feeds, open_data
 from edgesdk_converters.passes.flatbuffer import parse
 from edgesdk_converters.passes.ranges import Values, gather
 from edgesdk_converters.passes.tflite_unread import unread
 from edgesdk_converters.recipes import Recipe
+from edgesdk_converters.running.isolation import Call, Progress
 
 TFLITE_TOOLS = ("ai-edge-litert", "numpy")
 ONNX_TOOLS = ("onnxruntime", "onnx", "numpy")

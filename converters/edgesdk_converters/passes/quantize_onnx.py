@@ -14,11 +14,12 @@ import msgspec
 import numpy as np
 
 from edgesdk.errors import ReleaseError
-from edgesdk_converters.isolation import Call
+from edgesdk_converters.passes.layer_names import check_patterns
 from edgesdk_converters.passes.observe import read_values
 from edgesdk_converters.passes.ranges import choose
 from edgesdk_converters.passes.round_onnx import take
 from edgesdk_converters.recipes import OnnxDynamic, OnnxStatic, OnnxWeights, Recipe, names_layer
+from edgesdk_converters.running.isolation import Call
 from edgesdk_converters.sources.onnx import check_opset, drop_unused_domains, opset_of, pin_ir
 
 if TYPE_CHECKING:
@@ -130,8 +131,6 @@ def excluded(model: onnx.ModelProto, patterns: tuple[str, ...], what: str) -> li
     Raises:
         ConfigError: ``argument-invalid`` if a pattern means none.
     """
-    from edgesdk_converters.passes.quantize_tflite import check_patterns  # noqa: PLC0415 - a leaf of passes
-
     check_patterns(patterns, [name for node in model.graph.node for name in (node.name, *node.output) if name], what)
     return [node.name for node in model.graph.node if names_layer(patterns, node.name, *node.output)]
 

@@ -14,9 +14,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.errors import ConfigError, ReleaseError
-from edgesdk_converters.isolation import Call
+from edgesdk.errors import ReleaseError
 from edgesdk_converters.passes.flatbuffer import parse
+from edgesdk_converters.passes.layer_names import check_patterns
 from edgesdk_converters.passes.observe import read_values
 from edgesdk_converters.passes.ranges import choose
 from edgesdk_converters.passes.round_tflite import take
@@ -25,10 +25,10 @@ from edgesdk_converters.passes.tflite_io import with_uint8
 from edgesdk_converters.passes.tflite_unread import with_unread
 from edgesdk_converters.passes.tflite_widen import with_detours
 from edgesdk_converters.recipes import Recipe, TfliteDynamic, TfliteFloat16, TfliteStatic, TfliteWeights, names_layer
+from edgesdk_converters.running.isolation import Call
 
 TOOLS = ("litert-quantizer", "ai-edge-litert", "numpy")
 BITS = {"int8": 8, "int16": 16}
-_SHOWN = 12
 
 Ranges = dict[str, tuple[float, float]]
 Statistics = dict[str, dict[str, NDArray[np.float32]]]
@@ -132,19 +132,6 @@ def _named(layers: Sequence[Layer], patterns: tuple[str, ...], what: str) -> Ite
     for layer in layers:
         if names_layer(patterns, *layer.outputs):
             yield layer.pattern
-
-
-def check_patterns(patterns: tuple[str, ...], names: Sequence[str], what: str) -> None:
-    """Refuse a pattern that means no layer.
-
-    Raises:
-        ConfigError: ``argument-invalid``; the hint shows names.
-    """
-    for pattern in patterns:
-        if not any(names_layer((pattern,), name) for name in names):
-            shown = ", ".join([*names[:_SHOWN], *(["…"] if len(names) > _SHOWN else [])])
-            message = f"{what}: {pattern!r} names no layer of the model"
-            raise ConfigError("argument-invalid", message, hint=f"Its layers are {shown}.")
 
 
 def ranges_of(recipe: Recipe, values: Path) -> Ranges:

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.contract import Contract
-from edgesdk_converters.data import some_feeds
-from edgesdk_converters.isolation import Call
+from edgesdk_converters.data.npz import some_feeds
 from edgesdk_converters.passes.moments import MOST_INPUTS, SAMPLES, Layer, Run, Tensors, Window, round_layers
 from edgesdk_converters.passes.observe import onnx_dtype
 from edgesdk_converters.passes.rounding import Floats, Rounded
+from edgesdk_converters.running.isolation import Call
 
 if TYPE_CHECKING:
     import onnx

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.contract import Contract
-from edgesdk_converters.data import some_feeds
-from edgesdk_converters.isolation import Call
+from edgesdk_converters.data.npz import some_feeds
 from edgesdk_converters.passes.flatbuffer import pack, parse
 from edgesdk_converters.passes.moments import MOST_INPUTS, SAMPLES, Layer, Tensors, Window, round_layers
 from edgesdk_converters.passes.observe import open_tflite
 from edgesdk_converters.passes.rounding import Floats, Rounded
 from edgesdk_converters.recipes import names_layer
+from edgesdk_converters.running.isolation import Call
 
 TOOLS = ("ai-edge-litert", "numpy")
 KINDS = CONV, DEPTHWISE, DENSE = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")

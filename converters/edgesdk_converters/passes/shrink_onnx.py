@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from edgesdk.errors import ReleaseError
-from edgesdk_converters.isolation import Call
 from edgesdk_converters.passes.quantize_onnx import excluded, finish
 from edgesdk_converters.recipes import OnnxDynamic, Recipe
+from edgesdk_converters.running.isolation import Call
 from edgesdk_converters.sources.onnx import opset_of
 
 TOOLS = ("onnxruntime", "onnx", "numpy")

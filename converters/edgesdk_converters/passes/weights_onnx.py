@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.errors import ReleaseError
-from edgesdk_converters.isolation import Call
 from edgesdk_converters.passes.quantize_onnx import CORE, excluded, finish, start
 from edgesdk_converters.recipes import Recipe
+from edgesdk_converters.running.isolation import Call
 
 if TYPE_CHECKING:
     import onnx

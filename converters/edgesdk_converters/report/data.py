@@ -10,10 +10,10 @@ import msgspec
 
 from edgesdk.bundle.manifest import ReleaseIndex
 from edgesdk.errors import EdgeError
-from edgesdk_converters.cache import Entry
 from edgesdk_converters.calibration.step import STEP
 from edgesdk_converters.judge import Judged
 from edgesdk_converters.request import Prepared
+from edgesdk_converters.running.cache import Entry
 
 REPORT_NAME = "report.json"
 REPORT_SCHEMA = "edge.report/1"

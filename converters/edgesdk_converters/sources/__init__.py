@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from edgesdk.errors import ConfigError
-from edgesdk_converters.data import file_sha256
+from edgesdk_converters.data.npz import file_sha256
 
 SourceFormat = Literal["keras", "savedmodel", "tflite", "onnx", "pt2"]
 _ZIP = b"PK\x03\x04"

@@ -14,8 +14,8 @@ from edgesdk.bundle.manifest import RuntimeName
 from edgesdk.contract import Contract, TensorSpec
 from edgesdk.errors import ReleaseError
 from edgesdk.runtime import describe_artifact
-from edgesdk_converters.binding import bind
-from edgesdk_converters.measure import open_draft
+from edgesdk_converters.data.binding import bind
+from edgesdk_converters.evaluate.measure import open_draft
 
 SAMPLES = 4
 RELATIVE = 1e-3

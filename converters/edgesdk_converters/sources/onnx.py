@@ -13,8 +13,8 @@ import msgspec
 
 from edgesdk.contract import Contract, TensorSpec
 from edgesdk.errors import ConfigError, ReleaseError, TargetError
-from edgesdk_converters.binding import order_by_name
-from edgesdk_converters.isolation import Call
+from edgesdk_converters.data.binding import order_by_name
+from edgesdk_converters.running.isolation import Call
 from edgesdk_converters.sources.agreement import check_agreement
 from edgesdk_converters.sources.settled import DEFAULT_DOMAIN, settle
 

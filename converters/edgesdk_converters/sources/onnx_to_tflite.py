@@ -17,13 +17,13 @@ import numpy as np
 
 from edgesdk.contract import Contract
 from edgesdk.errors import ReleaseError
-from edgesdk_converters.binding import order_by_name
-from edgesdk_converters.data import encoded
-from edgesdk_converters.environments import ensure, run_tool
-from edgesdk_converters.isolation import Call
+from edgesdk_converters.data.binding import order_by_name
+from edgesdk_converters.data.npz import encoded
 from edgesdk_converters.passes.flatbuffer import pack, parse
 from edgesdk_converters.passes.observe import onnx_dtype
-from edgesdk_converters.routes import ONNX2TF
+from edgesdk_converters.planning.routes import ONNX2TF
+from edgesdk_converters.running.environments import ensure, run_tool
+from edgesdk_converters.running.isolation import Call
 from edgesdk_converters.sources.agreement import check_agreement, probes
 from edgesdk_converters.sources.settled import settle
 from edgesdk_converters.sources.tflite import rename

@@ -15,8 +15,8 @@ import msgspec
 
 from edgesdk.contract import Contract, TensorSpec
 from edgesdk.errors import ConfigError
-from edgesdk_converters.binding import order_by_name
-from edgesdk_converters.isolation import Call
+from edgesdk_converters.data.binding import order_by_name
+from edgesdk_converters.running.isolation import Call
 
 DEFAULT = "serving_default"
 ALIASES = frozenset({DEFAULT, "serve"})

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgesdk.contract import Contract, TensorSpec
-from edgesdk_converters.binding import order_by_name
+from edgesdk_converters.data.binding import order_by_name
 from edgesdk_converters.passes.gather_onnx import gather, widen_sigmoids
 from edgesdk_converters.passes.unroll_onnx import unroll
 

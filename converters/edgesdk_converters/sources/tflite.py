@@ -9,8 +9,8 @@ import msgspec
 
 from edgesdk.contract import Contract, TensorSpec
 from edgesdk.errors import ConfigError
-from edgesdk_converters.isolation import Call
 from edgesdk_converters.passes.flatbuffer import pack, parse
+from edgesdk_converters.running.isolation import Call
 
 _SHOWN = 6
 

@@ -16,8 +16,8 @@ import msgspec
 import numpy as np
 
 from edgesdk.contract import Contract
-from edgesdk_converters.isolation import Call
 from edgesdk_converters.passes.flatbuffer import pack, parse
+from edgesdk_converters.running.isolation import Call
 from edgesdk_converters.sources.agreement import check_agreement
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgesdk_converters.environments import ensure, run_tool
-from edgesdk_converters.isolation import Call
-from edgesdk_converters.routes import TORCH
+from edgesdk_converters.planning.routes import TORCH
+from edgesdk_converters.running.environments import ensure, run_tool
+from edgesdk_converters.running.isolation import Call
 
 TIMEOUT_S = 900.0
 SCRIPT = Path(__file__).parent / "tools" / "torch_tool.py"

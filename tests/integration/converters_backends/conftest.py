@@ -12,8 +12,8 @@ import flatbuffers
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from edgesdk_converters.environments import RECORD, Environment
-from edgesdk_converters.isolation import Call
+from edgesdk_converters.running.environments import RECORD, Environment
+from edgesdk_converters.running.isolation import Call
 
 from edgesdk.testing import Deed, fake_tool
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from edgesdk_converters.environments import Environment
+from edgesdk_converters.running.environments import Environment
 
 TOOL = """
 import os, signal, sys, time

@@ -11,14 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
-from edgesdk_converters import environments
-from edgesdk_converters.environments import RECORD, Environment, ensure, find, run_tool
+from edgesdk_converters.running import environments
+from edgesdk_converters.running.environments import RECORD, Environment, ensure, find, run_tool
 
 from edgesdk.errors import ConfigError
 
 ASK = """
 import sys
-from edgesdk_converters.environments import Environment, ensure
+from edgesdk_converters.running.environments import Environment, ensure
 print(ensure(Environment("tiny", packages=(sys.argv[1],)), progress=print))
 """
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from edgesdk_converters.environments import ensure, run_tool
+from edgesdk_converters.running.environments import ensure, run_tool
 
 from edgesdk.errors import ReleaseError
 

@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from edgesdk_converters.isolation import Task, run_child
 from edgesdk_converters.passes.observe import VALUES
-from edgesdk_converters.plan import PASSES
+from edgesdk_converters.planning.plan import PASSES
 from edgesdk_converters.recipes import Format, Recipe
 from edgesdk_converters.request import read_contract
+from edgesdk_converters.running.isolation import Task, run_child
 
 WEARABLE = Path(__file__).parents[3] / "examples" / "wearable"
 WINDOWS = 60

@@ -8,8 +8,8 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
-from edgesdk_converters.isolation import Call
 from edgesdk_converters.passes.fold_onnx import fold
+from edgesdk_converters.running.isolation import Call
 from onnx import helper, numpy_helper
 from onnxruntime import InferenceSession
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail

@@ -7,7 +7,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from edgesdk_converters.isolation import Task, run_child
+from edgesdk_converters.running.isolation import Task, run_child
 
 from edgesdk.errors import ConfigError, ReleaseError
 

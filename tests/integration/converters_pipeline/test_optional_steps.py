@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from edgesdk_converters.cache import StepCache
-from edgesdk_converters.steps import Runner, Silent, Step
+from edgesdk_converters.running.cache import StepCache
+from edgesdk_converters.running.steps import Runner, Silent, Step
 
 from edgesdk.errors import ReleaseError
 

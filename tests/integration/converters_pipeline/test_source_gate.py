@@ -11,12 +11,12 @@ import onnx
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from edgesdk_converters import convert
-from edgesdk_converters.isolation import Progress
 from edgesdk_converters.passes.flatbuffer import pack, parse
 from edgesdk_converters.pipeline import SilentPlan
-from edgesdk_converters.plan import Plan
+from edgesdk_converters.planning.plan import Plan
+from edgesdk_converters.running.isolation import Progress
+from edgesdk_converters.running.steps import Step
 from edgesdk_converters.sources.onnx import refuse_quantized
-from edgesdk_converters.steps import Step
 from numpy.typing import NDArray
 
 from edgesdk.errors import ConfigError, ReleaseError

@@ -13,11 +13,11 @@ import numpy as np
 import onnx
 import pytest
 from edgesdk_converters import convert
-from edgesdk_converters.data import feeds, open_data
-from edgesdk_converters.isolation import Task, run_child
+from edgesdk_converters.data.npz import feeds, open_data
 from edgesdk_converters.passes.observe import VALUES
 from edgesdk_converters.recipes import RECIPES, OnnxStatic, Recipe
 from edgesdk_converters.request import read_contract
+from edgesdk_converters.running.isolation import Task, run_child
 
 from edgesdk.bundle.archive import open_bundle
 

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
-from edgesdk_converters.isolation import Task, run_child
+from edgesdk_converters.running.isolation import Task, run_child
 from onnx import TensorProto, helper, numpy_helper
 
 from edgesdk.contract import Contract, TensorSpec

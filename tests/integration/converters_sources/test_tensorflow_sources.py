@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 import pytest
 from edgesdk_converters.drafting import keras_config
-from edgesdk_converters.isolation import Task, run_child
 from edgesdk_converters.recipes import RECIPES
+from edgesdk_converters.running.isolation import Task, run_child
 from edgesdk_converters.sources import savedmodel
 from edgesdk_converters.sources.agreement import check_agreement
 
@@ -35,7 +35,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from edgesdk_converters.drafting import ports
-from edgesdk_converters.isolation import Call
+from edgesdk_converters.running.isolation import Call
 keras.utils.set_random_seed(0)
 image, extra = keras.Input((8, 8, 3), name="image"), keras.Input((4,), name="extra")
 x = keras.layers.Conv2D(6, 3, activation="relu")(image)

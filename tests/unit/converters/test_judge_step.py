@@ -8,11 +8,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from edgesdk_converters.data import open_data
+from edgesdk_converters.data.npz import open_data
 from edgesdk_converters.evaluate.looks import HOPELESS
+from edgesdk_converters.evaluate.measure import answer
 from edgesdk_converters.evaluate.step import judge
-from edgesdk_converters.isolation import Call
-from edgesdk_converters.measure import answer
+from edgesdk_converters.running.isolation import Call
 
 from edgesdk.canonical import canonical_json
 from edgesdk.contract import Contract, TensorSpec

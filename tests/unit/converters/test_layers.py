@@ -9,7 +9,7 @@ import pytest
 from edgesdk_converters.evaluate.differences import CAP_DB, Difference, compare_arrays
 from edgesdk_converters.evaluate.exposed import Node
 from edgesdk_converters.evaluate.layers import Layer, attribute, compare_layers, first_broken, sentence, short
-from edgesdk_converters.isolation import Call
+from edgesdk_converters.running.isolation import Call
 from onnx import TensorProto, helper, numpy_helper
 
 from edgesdk.contract import Contract, TensorSpec

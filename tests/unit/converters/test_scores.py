@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from edgesdk_converters.data import DataSet
+from edgesdk_converters.data.npz import DataSet
 from edgesdk_converters.evaluate import scores
 from edgesdk_converters.evaluate.catalogue import METRICS, Case, check_metric, default_metric, find_metric, truth_kind
 

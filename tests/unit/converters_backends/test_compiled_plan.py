@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 from edgesdk_converters.backends import BACKENDS, by_file, find_backend
-from edgesdk_converters.plan import Plan, Wanted, build_plan
+from edgesdk_converters.planning.plan import Plan, Wanted, build_plan
 from edgesdk_converters.recipes import find_recipe
-from edgesdk_converters.repair import _Ladder
-from edgesdk_converters.rungs import rungs
+from edgesdk_converters.repair.ladder import _Ladder
+from edgesdk_converters.repair.rungs import rungs
+from edgesdk_converters.running.steps import Ref
 from edgesdk_converters.sources import Source
-from edgesdk_converters.steps import Ref
 
 from edgesdk.contract import Contract, TensorSpec
 from edgesdk.errors import ConfigError, TargetError

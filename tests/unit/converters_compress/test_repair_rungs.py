@@ -9,12 +9,12 @@ import pytest
 from edgesdk_converters import ALPHA
 from edgesdk_converters.evaluate.alone import Alone, fewest
 from edgesdk_converters.evaluate.gate import GateVerdict, Outcome
-from edgesdk_converters.joining import merged
-from edgesdk_converters.plan import Plan
+from edgesdk_converters.planning.joining import merged
+from edgesdk_converters.planning.plan import Plan
 from edgesdk_converters.recipes import RECIPES, OnnxStatic, OnnxWeights, Recipe, TfliteDynamic, TfliteWeights
-from edgesdk_converters.repair import loss_interval, pareto
-from edgesdk_converters.rungs import Asked, Heard, Point, alpha_of, changed, front, rungs
-from edgesdk_converters.steps import Ref, Step
+from edgesdk_converters.repair.ladder import loss_interval, pareto
+from edgesdk_converters.repair.rungs import Asked, Heard, Point, alpha_of, changed, front, rungs
+from edgesdk_converters.running.steps import Ref, Step
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from edgesdk_converters.isolation import Call
 from edgesdk_converters.lint.check import notes
 from edgesdk_converters.lint.read import read_graph
 from edgesdk_converters.lint.step import lint
+from edgesdk_converters.running.isolation import Call
 from lint_graphs.build import Builder
 
 from edgesdk.errors import TargetError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from edgesdk_converters.binding import bind
+from edgesdk_converters.data.binding import bind
 
 from edgesdk.contract import Contract, TensorSpec
 from edgesdk.errors import ConfigError

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from edgesdk_converters.cache import StepCache, step_key
+from edgesdk_converters.running.cache import StepCache, step_key
 
 KEY = "ab" + "0" * 62
 PARTS = {"action": "m:f", "inputs": {"a": "1"}, "params": {"p": 1}, "versions": {"numpy": "1"}}

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from edgesdk_converters.data import check_overlap, check_values, feeds, open_data
+from edgesdk_converters.data.npz import check_overlap, check_values, feeds, open_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -1,7 +1,7 @@
 """What the plan says about how long it takes."""
 
-from edgesdk_converters.durations import Durations
 from edgesdk_converters.progress import estimate
+from edgesdk_converters.running.durations import Durations
 
 STEPS = ("export", "quantize", "run")
 

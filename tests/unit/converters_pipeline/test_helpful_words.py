@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from edgesdk_converters.compress.lines import lines
 from edgesdk_converters.compress.run import Compressed
-from edgesdk_converters.functions import find_function
+from edgesdk_converters.data.functions import find_function
 from edgesdk_converters.progress import TerminalProgress, listed
 from edgesdk_converters.recipes import find_recipe
 from edgesdk_converters.request import Request, prepare

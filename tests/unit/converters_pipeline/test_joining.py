@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from edgesdk_converters.joining import joined_plan
-from edgesdk_converters.plan import Plan, Wanted
+from edgesdk_converters.planning.joining import joined_plan
+from edgesdk_converters.planning.plan import Plan, Wanted
 from edgesdk_converters.recipes import find_recipe
+from edgesdk_converters.running.steps import Ref
 from edgesdk_converters.sources import Source
-from edgesdk_converters.steps import Ref
 
 from edgesdk.contract import Contract, TensorSpec
 from edgesdk.targets.profiles import load_profile

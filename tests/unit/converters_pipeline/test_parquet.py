@@ -9,9 +9,9 @@ import textwrap
 import numpy as np
 import pyarrow as pa
 import pytest
-from edgesdk_converters.data import check_overlap, check_values, open_data
-from edgesdk_converters.inputs import as_npz
-from edgesdk_converters.tables import label_names
+from edgesdk_converters.data.inputs import as_npz
+from edgesdk_converters.data.npz import check_overlap, check_values, open_data
+from edgesdk_converters.data.tables import label_names
 from pyarrow import parquet
 
 from edgesdk.contract import Contract, TensorSpec
@@ -138,7 +138,7 @@ def test_memory_is_bounded_by_a_row_group(tmp_path):
     code = """
         import sys
         from pathlib import Path
-        from edgesdk_converters.inputs import as_npz
+        from edgesdk_converters.data.inputs import as_npz
         from edgesdk.contract import Contract, TensorSpec
         assert "pyarrow" not in sys.modules
         spec = TensorSpec(name="x", shape=(1, 64))

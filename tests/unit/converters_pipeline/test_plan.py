@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from edgesdk_converters.plan import Plan, Wanted, build_plan
+from edgesdk_converters.planning.plan import Plan, Wanted, build_plan
 from edgesdk_converters.recipes import RECIPES, find_recipe
 from edgesdk_converters.request import explained
 from edgesdk_converters.sources import Source

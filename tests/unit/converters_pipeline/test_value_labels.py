@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edgesdk_converters.data import open_data
-from edgesdk_converters.inputs import as_npz
+from edgesdk_converters.data.inputs import as_npz
+from edgesdk_converters.data.npz import open_data
 
 from edgesdk.contract import Contract, TensorSpec
 from edgesdk.errors import ConfigError

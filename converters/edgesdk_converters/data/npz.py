@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from edgesdk.contract import Binding, Contract, DType, TensorSpec
 from edgesdk.errors import ConfigError
 from edgesdk.runtime.codec import encoder
-from edgesdk_converters.binding import order_by_name
-from edgesdk_converters.labels import class_indices, unknown_label
+from edgesdk_converters.data.binding import order_by_name
+from edgesdk_converters.data.labels import class_indices, unknown_label
 
 BATCH = 64
 _BROKEN = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)

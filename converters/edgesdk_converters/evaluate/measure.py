@@ -19,12 +19,12 @@ from edgesdk.bundle.manifest import BUNDLE_SCHEMA, Manifest, Requirements, Runti
 from edgesdk.contract import Bindings, Contract
 from edgesdk.errors import ReleaseError
 from edgesdk.runtime import Session, Timings, describe_artifact, open_session
-from edgesdk_converters.binding import bind
-from edgesdk_converters.data import DataSet, open_data
+from edgesdk_converters.data.binding import bind
+from edgesdk_converters.data.npz import DataSet, open_data
 from edgesdk_converters.evaluate.gate import Outcome
 from edgesdk_converters.evaluate.looks import HOPELESS, looks, order
 from edgesdk_converters.evaluate.step import gate_verdict, paired_cases, read_npz
-from edgesdk_converters.isolation import Call, Progress
+from edgesdk_converters.running.isolation import Call, Progress
 
 REPORT_EVERY = 64
 Run = Callable[[dict[str, NDArray[Any]]], tuple[dict[str, NDArray[Any]], Timings]]

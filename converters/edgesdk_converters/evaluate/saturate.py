@@ -10,9 +10,9 @@ import onnx
 
 from edgesdk.contract import Contract
 from edgesdk.runtime import describe_artifact
-from edgesdk_converters.data import feeds, open_data
+from edgesdk_converters.data.npz import feeds, open_data
 from edgesdk_converters.evaluate.saturation import NotMeasured, saturation_gate
-from edgesdk_converters.isolation import Call
+from edgesdk_converters.running.isolation import Call
 
 
 def look(call: Call) -> dict[str, Any]:

@@ -12,14 +12,14 @@ import msgspec
 from edgesdk.contract import Contract
 from edgesdk.errors import ConfigError
 from edgesdk.targets.profiles import Profile
-from edgesdk_converters import ALPHA, measure
+from edgesdk_converters import ALPHA
 from edgesdk_converters.backends import Backend, find_backend
 from edgesdk_converters.backends.steps import compile_step, fitting_recipes, measure_step, refusals
 from edgesdk_converters.calibration import step as calibration
+from edgesdk_converters.evaluate import measure
 from edgesdk_converters.evaluate.checks import OUTPUTS, further_steps, gate_params, judge_step
-from edgesdk_converters.fit import RUNTIME, ceiling_of, fits
-from edgesdk_converters.isolation import Call
 from edgesdk_converters.passes import (
+    layer_names,
     observe,
     quantize_onnx,
     quantize_tflite,
@@ -28,11 +28,13 @@ from edgesdk_converters.passes import (
     shrink_onnx,
     weights_onnx,
 )
+from edgesdk_converters.planning.fit import RUNTIME, ceiling_of, fits
+from edgesdk_converters.planning.routes import Route, find_route
+from edgesdk_converters.planning.unfit import unfit
 from edgesdk_converters.recipes import Format, OnnxFloat32, OnnxStatic, OnnxWeights, Recipe
-from edgesdk_converters.routes import Route, find_route
+from edgesdk_converters.running.isolation import Call
+from edgesdk_converters.running.steps import Ref, Step
 from edgesdk_converters.sources import Source, SourceFormat
-from edgesdk_converters.steps import Ref, Step
-from edgesdk_converters.unfit import unfit
 
 # The oldest implementation first: it judges, the others must agree.
 PACKAGES: dict[Format, tuple[str, ...]] = {
@@ -299,6 +301,7 @@ class _Builder:
             return float_file
         if artifact_format == "onnx" and isinstance(recipe.onnx, OnnxStatic | OnnxWeights):
             float_file = self._folded(float_file)
+        self._find_layers(artifact_format, recipe, float_file)
         inputs: dict[str, Path | Ref] = {"source": float_file}
         if recipe.calibrates(artifact_format):
             inputs["values"] = self._values(artifact_format, recipe, float_file)
@@ -310,6 +313,13 @@ class _Builder:
         return self._made(
             artifact_format, _step(f"quantize {artifact_format} {recipe.name}", action, inputs, params, tools)
         )
+
+    def _find_layers(self, artifact_format: Format, recipe: Recipe, float_file: Ref) -> None:
+        """Add the step that looks for the layers that a recipe names, before anything that takes long."""
+        params = {"float_layers": list(recipe.float_layers), "wide_layers": list(recipe.wide_layers)}
+        if any(params.values()):
+            name, inputs = f"{layer_names.STEP} {artifact_format} {recipe.name}", {"source": float_file}
+            self._add(_step(name, layer_names.find, inputs, params, layer_names.TOOLS))
 
     def _folded(self, float_file: Ref) -> Ref:
         """Return the float file without what its convolutions can take into their weights."""
@@ -402,7 +412,7 @@ class _Builder:
         params = {"contract": self._contract, "max_drop": self._wanted.max_drop, "samples": SATURATION_SAMPLES}
         name = f"look for saturation in onnx {recipe.name}"
         # By name: the module imports onnx, which planning does without.
-        action = "edgesdk_converters.saturate:look"
+        action = "edgesdk_converters.evaluate.saturate:look"
         self._add(Step(name=name, action=action, inputs=inputs, params=params, tools=quantize_onnx.TOOLS))
         return name
 

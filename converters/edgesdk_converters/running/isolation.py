@@ -1,8 +1,8 @@
 """Run one action in a spawned child process: its crash, hang or chatter cannot reach us.
 
 Vendor tools segfault, print to file descriptors and cannot share a process (TensorFlow breaks tflite-runtime). So each
-step runs as ``python -m edgesdk_converters.child`` with its output redirected to a log and a time limit; a child that
-dies becomes a typed error that carries the tool's last words.
+step runs as ``python -m edgesdk_converters.running.child`` with its output redirected to a log and a time limit; a
+child that dies becomes a typed error that carries the tool's last words.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def run_child(task: Task, out: Path, *, log: Path, timeout_s: float, on_progress
     with log.open("wb") as output, os.fdopen(read_fd, "rb", buffering=0) as progress:
         try:
             child = subprocess.Popen(
-                [sys.executable, "-X", "faulthandler", "-m", "edgesdk_converters.child"],
+                [sys.executable, "-X", "faulthandler", "-m", "edgesdk_converters.running.child"],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,

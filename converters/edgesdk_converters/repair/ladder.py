@@ -28,18 +28,16 @@ from edgesdk.errors import EdgeError, ReleaseError, TargetError
 from edgesdk.targets.profiles import Profile
 from edgesdk_converters import ALPHA
 from edgesdk_converters.backends import by_file
-from edgesdk_converters.cache import Entry
 from edgesdk_converters.calibration import step as calibration
 from edgesdk_converters.evaluate.alone import Alone, alone_step
 from edgesdk_converters.evaluate.checks import layers_step
 from edgesdk_converters.evaluate.gate import GateVerdict, Outcome
 from edgesdk_converters.evaluate.looks import HOPELESS
-from edgesdk_converters.joining import merged
 from edgesdk_converters.judge import Judged, check_gate, judge
-from edgesdk_converters.plan import Plan, VariantPlan, build_plan
+from edgesdk_converters.planning.joining import merged
+from edgesdk_converters.planning.plan import Plan, VariantPlan, build_plan
 from edgesdk_converters.recipes import Recipe
-from edgesdk_converters.request import Prepared
-from edgesdk_converters.rungs import (
+from edgesdk_converters.repair.rungs import (
     RANGES,
     UNCALIBRATED,
     Asked,
@@ -52,7 +50,9 @@ from edgesdk_converters.rungs import (
     leaves_layers,
     rungs,
 )
-from edgesdk_converters.steps import Observer, Once, Ref, Runner, Step
+from edgesdk_converters.request import Prepared
+from edgesdk_converters.running.cache import Entry
+from edgesdk_converters.running.steps import Observer, Once, Ref, Runner, Step
 
 STUMBLED = frozenset({"tool-crashed", "tool-did-nothing"})
 """What a vendor's tool may come to over a file that it quantizes, or that is quantized."""

@@ -25,8 +25,8 @@ from typing import Any
 
 from edgesdk.canonical import canonical_json, sha256_hex
 from edgesdk.errors import ConfigError, ReleaseError
-from edgesdk_converters.cache import default_cache_dir
-from edgesdk_converters.isolation import last_words
+from edgesdk_converters.running.cache import default_cache_dir
+from edgesdk_converters.running.isolation import last_words
 
 INSTALL_TIMEOUT_S = 1800.0
 RECORD = "environment.json"

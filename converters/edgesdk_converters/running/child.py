@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgesdk_converters.isolation import PROGRESS_FD, Call, Progress, describe_failure
+from edgesdk_converters.running.isolation import PROGRESS_FD, Call, Progress, describe_failure
 
 _PR_SET_PDEATHSIG = 1
 

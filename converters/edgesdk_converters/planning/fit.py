@@ -9,8 +9,8 @@ from edgesdk.targets.profiles import Profile
 from edgesdk_converters.backends import find_backend
 from edgesdk_converters.backends.steps import refusals
 from edgesdk_converters.passes import quantize_onnx
+from edgesdk_converters.planning.routes import Ceiling
 from edgesdk_converters.recipes import Format, Recipe
-from edgesdk_converters.routes import Ceiling
 
 RUNTIME: dict[Format, RuntimeName] = {"tflite": "tflite", "onnx": "onnxruntime"}
 

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgesdk.targets.profiles import Profile
-from edgesdk_converters.fit import ceiling_of
-from edgesdk_converters.plan import Plan, VariantPlan, Wanted, build_plan
-from edgesdk_converters.routes import Ceiling
-from edgesdk_converters.steps import Ref, Step
+from edgesdk_converters.planning.fit import ceiling_of
+from edgesdk_converters.planning.plan import Plan, VariantPlan, Wanted, build_plan
+from edgesdk_converters.planning.routes import Ceiling
+from edgesdk_converters.running.steps import Ref, Step
 
 
 def joined_plan(wanted: Wanted) -> Plan:

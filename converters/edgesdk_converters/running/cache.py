@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edgesdk.canonical import canonical_json, sha256_hex
-from edgesdk_converters.data import file_sha256
+from edgesdk_converters.data.npz import file_sha256
 
 _RECORD = "step.json"
 _FILES = "files"

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edgesdk.errors import ReleaseError
-from edgesdk_converters.cache import Entry, StepCache, step_key
-from edgesdk_converters.durations import Durations
-from edgesdk_converters.environments import Environment, ensure, find
-from edgesdk_converters.isolation import Progress, Task, run_child
+from edgesdk_converters.running.cache import Entry, StepCache, step_key
+from edgesdk_converters.running.durations import Durations
+from edgesdk_converters.running.environments import Environment, ensure, find
+from edgesdk_converters.running.isolation import Progress, Task, run_child
 from edgesdk_converters.sources import source_sha256
 
 _MODULES = ("contract.py", "stats.py")
@@ -25,11 +25,13 @@ _CODE = (
     "edgesdk_converters.backends",
     "edgesdk_converters.backends.tools",
     "edgesdk_converters.calibration",
+    "edgesdk_converters.data",
     "edgesdk_converters.drafting",
     "edgesdk_converters.evaluate",
     "edgesdk_converters.lint",
     "edgesdk_converters.lint.rules",
     "edgesdk_converters.passes",
+    "edgesdk_converters.running",
     "edgesdk_converters.sources",
     "edgesdk_converters.sources.tools",
     "edgesdk.runtime",

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from edgesdk.errors import ConfigError
-from edgesdk_converters.environments import Environment
 from edgesdk_converters.recipes import Format
+from edgesdk_converters.running.environments import Environment
+from edgesdk_converters.running.steps import Ref, Step
 from edgesdk_converters.sources import Source, SourceFormat
-from edgesdk_converters.steps import Ref, Step
 
 KERAS_OPSET = 17
 TORCH_OPSET = 18

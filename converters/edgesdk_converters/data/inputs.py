@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from edgesdk.contract import Contract, TensorSpec
 from edgesdk.errors import ConfigError
 from edgesdk.runtime.codec import numpy_dtype
-from edgesdk_converters.data import class_names, has_batch
-from edgesdk_converters.functions import file_of, load_function, reported
-from edgesdk_converters.labels import class_indices, listed, unknown_label
-from edgesdk_converters.tables import Label, Row, read_csv, read_parquet
+from edgesdk_converters.data.functions import file_of, load_function, reported
+from edgesdk_converters.data.labels import class_indices, listed, unknown_label
+from edgesdk_converters.data.npz import class_names, has_batch
+from edgesdk_converters.data.tables import Label, Row, read_csv, read_parquet
 
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp"}
 NAMED = 4

@@ -1,0 +1,1 @@
+"""The repair ladder: gentler recipes, one after another, until the gate passes."""

@@ -1,0 +1,1 @@
+"""How steps run: each in a child process, its result kept by what it was made of; vendors' tools apart."""
