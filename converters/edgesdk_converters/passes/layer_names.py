@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from edgesdk_converters.running.isolation import Call
 TOOLS = ("litert-quantizer", "ai-edge-litert", "onnx")
 STEP = "find layers of"
 """How the steps begin that do that."""
-SHOWN = 12
+SHOWN = 8
 _WILD = "*?[]"
 
 
@@ -53,16 +54,20 @@ def check_patterns(patterns: tuple[str, ...], names: Sequence[str], what: str) -
     """
     for pattern in patterns:
         if not any(names_layer((pattern,), name) for name in names):
-            known = list(dict.fromkeys(map(short, names)))
-            shown = ", ".join([*known[:SHOWN], *([f"and {len(known) - SHOWN} more"] if len(known) > SHOWN else [])])
-            hint = f"{_meant(pattern, known)}Its layers, names shortened: {shown}; *{known[0]}* names one of them."
+            hint = _meant(pattern, names) or _some(names)
             raise ConfigError("argument-invalid", f"{what}: {pattern!r} names no layer of the model", hint=hint)
 
 
-def _meant(pattern: str, known: Sequence[str]) -> str:
-    """Return a question that offers layers whose name, or a part of it, is near to what a pattern says."""
+def _meant(pattern: str, names: Sequence[str]) -> str:
+    """Return a question that offers layers of whose names a part is near to what a pattern says."""
     word = pattern.strip(_WILD).rstrip("/").rpartition("/")[2].strip(_WILD)
-    parts = {part: name for name in reversed(known) for part in (*name.split("/"), name)}
-    found = [name for name in known if word and word.casefold() in name.casefold()][:NEAR]
-    found = found or [parts[part] for part in nearest(word, parts)]
-    return f"Did you mean {' or '.join(f'*{name}*' for name in dict.fromkeys(found))}? " if found else ""
+    parts = {part: short(name) for name in reversed(names) for part in re.split("[;/]", name) if part}
+    found = [name for part, name in reversed(parts.items()) if word and word.casefold() in part.casefold()][:NEAR]
+    found = list(dict.fromkeys(found or [parts[part] for part in nearest(word, parts)]))
+    return f"Did you mean {' or '.join(f'*{name}*' for name in found)}?" if found else ""
+
+
+def _some(names: Sequence[str]) -> str:
+    known = list(dict.fromkeys(map(short, names)))
+    more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
+    return f"Its layers, shortened: {', '.join(known[:SHOWN])}{more}. For example *{known[0]}* names one."
