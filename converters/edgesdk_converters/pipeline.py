@@ -23,7 +23,7 @@ from edgesdk_converters.judge import Judged, check_gate, check_placement, judge
 from edgesdk_converters.packing import lineage_of, write_variant
 from edgesdk_converters.planning.plan import Plan
 from edgesdk_converters.refusal import REFUSALS, forget_refusal, refusal_folder, write_refusal
-from edgesdk_converters.repair.ladder import climb, pareto
+from edgesdk_converters.repair.ladder import climb, pareto, rehearse
 from edgesdk_converters.repair.rungs import Point
 from edgesdk_converters.report import PAGE_NAME, REPORT_NAME, make_report, render
 from edgesdk_converters.request import Prepared, Request, prepare
@@ -86,18 +86,20 @@ def run(request: Request, observer: PlanObserver | None = None) -> Conversion:
     runner = Runner(StepCache(request.cache_dir or default_cache_dir()), timeout_s=request.step_timeout_s)
     cached = runner.cached(prepared.plan.steps)
     refuse_quantized(prepared, cached)
+    shown, cached = rehearse(prepared, runner) if request.repair else (prepared.plan, cached)
     for text in prepared.notes:
         observer.note(text)
-    observer.plan(prepared.plan, cached, runner.expected(prepared.plan.steps))
+    observer.plan(shown, cached, runner.expected(shown.steps))
+    once = Once(observer)
     points: dict[str, list[Point]] = {}
     try:
-        prepared, judged, entries = _judged(prepared, runner, observer, points)
+        prepared, judged, entries = _judged(prepared, runner, (observer, once), points)
     except EdgeError as error:
         if error.code not in REFUSALS:
             raise
         left = refusal_folder(request.out)
         with _folder(left, force=True) as folder:
-            write_refusal(folder, error, prepared, runner, points, cached=cached, built_at=built_at)
+            write_refusal(folder, error, prepared, runner, points, steps=once.told, built_at=built_at)
         raise type(error)(error.code, error.message, hint=f"{error.hint} See {left / PAGE_NAME}.") from error
     with _folder(request.out, force=request.force) as folder:
         bundles = [write_variant(folder, prepared, each) for each in judged]
@@ -109,7 +111,7 @@ def run(request: Request, observer: PlanObserver | None = None) -> Conversion:
             lineage=lineage_of(prepared, prepared.plan.variants[0]),
             notes=_notes(request),
         )
-        report = make_report(prepared, judged, entries, index, cached)
+        report = make_report(prepared, judged, entries, index, once.told)
         report["pareto"] = pareto(points)
         report["seconds"] = round(time.monotonic() - started, 3)
         (folder / REPORT_NAME).write_bytes(canonical_json(report))
@@ -119,10 +121,10 @@ def run(request: Request, observer: PlanObserver | None = None) -> Conversion:
 
 
 def _judged(
-    prepared: Prepared, runner: Runner, whole: PlanObserver, points: dict[str, list[Point]]
+    prepared: Prepared, runner: Runner, observers: tuple[PlanObserver, Once], points: dict[str, list[Point]]
 ) -> tuple[Prepared, list[Judged], Mapping[str, Entry]]:
     """Run all steps, and give the variants that nothing refuses; with repair, the plan of those that it chose."""
-    observer = Once(whole)
+    whole, observer = observers
     notes = check_sources(prepared, runner, observer)
     for text in notes:
         whole.note(text)

@@ -74,6 +74,8 @@ class TerminalProgress:
         for line in plan.left_out:
             self._console.print(f"left out for {line}")
         self._console.print(estimate([step.name for step in plan.steps], cached, expected))
+        if plan.more:
+            self._console.print(plan.more)
         left = [step.name for step in plan.steps if step.name not in cached]
         if left:
             self._console.print(Text(listed(left, self._console.width), "dim"), soft_wrap=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -36,7 +37,7 @@ def write_refusal(
     runner: Runner,
     points: Mapping[str, Sequence[Point]],
     *,
-    cached: set[str],
+    steps: Sequence[Mapping[str, Any]],
     built_at: str,
 ) -> None:
     """Write the report of a refused conversion.
@@ -47,12 +48,12 @@ def write_refusal(
         prepared: What was asked.
         runner: Knows what was measured.
         points: What the repair ladder tried.
-        cached: Names of the steps that were at hand before.
+        steps: What was told of the steps (`Once.told`).
         built_at: When, RFC 3339.
     """
     entries = runner.done()
     judged = list(_judged(prepared, runner, entries))
-    report = make_refusal(prepared, judged, entries, cached, built_at=built_at, error=error)
+    report = make_refusal(prepared, judged, entries, steps, built_at=built_at, error=error)
     tried = pareto({name: each for name, each in points.items() if each})
     report["pareto"] = {name: {**found, "chosen": None} for name, found in tried.items()}
     (folder / REPORT_NAME).write_bytes(canonical_json(report))

@@ -16,6 +16,7 @@ from edgesdk_converters.evaluate.metrics import decide
 from edgesdk_converters.evaluate.source import Suspicion, suspect
 from edgesdk_converters.evaluate.step import read_npz
 from edgesdk_converters.passes import layer_names
+from edgesdk_converters.planning.joining import FOR
 from edgesdk_converters.planning.plan import Plan, VariantPlan
 from edgesdk_converters.request import Prepared
 from edgesdk_converters.running.cache import Entry
@@ -24,7 +25,7 @@ from edgesdk_converters.sources import onnx, tflite
 
 BY_CLASS = frozenset({"accuracy", "exact-match", *(f"{each}{kind}" for each in ("precision", "recall", "f1")
                       for kind in ("", "-weighted"))})  # fmt: skip
-_NUMBER = re.compile(r" \(\d+\)$")
+_WHOSE = re.compile(rf"{FOR}.+$")
 SURE = 5.0
 """Standard deviations above guessing from which on another preparation is named; and those by
 which it must beat the contract's own, a quarter of 200 rows, to refuse what does not guess."""
@@ -38,12 +39,15 @@ def source_first(prepared: Prepared) -> Prepared:
     What looks for the layers that recipes name comes first, then what runs the float sources, behind the doctor's
     examination, and nothing is quantized before it.
     """
-    plan = prepared.plan
-    early = _early(prepared)
-    trials = (_trial(prepared, each) for each in _sources(plan)) if _asks(prepared) else ()
-    tried = {step.name: step for step in trials}
-    late = [step for step in plan.steps if step not in early]
-    return replace(prepared, plan=replace(plan, steps=(*early, *tried.values(), *late)))
+    early = first_steps(prepared)
+    late = [step for step in prepared.plan.steps if step not in early]
+    return replace(prepared, plan=replace(prepared.plan, steps=(*early, *late)))
+
+
+def first_steps(prepared: Prepared) -> list[Step]:
+    """Return the steps that `check_sources` runs, in its order."""
+    trials = (_trial(prepared, each) for each in _sources(prepared.plan)) if _asks(prepared) else ()
+    return [*_early(prepared), *{step.name: step for step in trials}.values()]
 
 
 def refuse_quantized(prepared: Prepared, cached: Collection[str]) -> None:
@@ -149,9 +153,9 @@ def _suspicion(prepared: Prepared, entry: Entry) -> Suspicion | None:
 def _trial(prepared: Prepared, variant: VariantPlan) -> Step:
     """Return the step that tries other preparations of the inputs of a variant's float source; a failure is no hint."""
     measure = next(step for step in prepared.plan.steps if step.name == variant.source_measure)
-    number = _NUMBER.search(measure.name)  # where several plans became one
+    whose = _WHOSE.search(measure.name)  # where several plans became one
     return Step(
-        name=f"try other normalisations of {variant.format}{number.group() if number else ''}",
+        name=f"try other normalisations of {variant.format}{whose.group() if whose else ''}",
         action="edgesdk_converters.evaluate.tried:retry",
         inputs={"artifact": measure.inputs["artifact"], EVALUATION: prepared.data[EVALUATION].path},
         params={key: measure.params[key] for key in ("contract", "runtime", "package")},

@@ -7,7 +7,8 @@ lowers what the others get nor stops them, so that one release of many targets i
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edgesdk.targets.profiles import Profile
@@ -15,6 +16,9 @@ from edgesdk_converters.planning.fit import ceiling_of
 from edgesdk_converters.planning.plan import Plan, VariantPlan, Wanted, build_plan
 from edgesdk_converters.planning.routes import Ceiling
 from edgesdk_converters.running.steps import Ref, Step
+
+FOR = " for "
+"""What stands before the targets in the name of a step that others have in another way."""
 
 
 def joined_plan(wanted: Wanted) -> Plan:
@@ -37,26 +41,34 @@ def joined_plan(wanted: Wanted) -> Plan:
 
 
 def merged(plans: Sequence[Plan]) -> Plan:
-    """Return one plan of all; where two steps of one name differ, the later gets another name."""
+    """Return one plan of all; where two steps of one name differ, the later gets its targets' name too."""
     steps: dict[str, Step] = {}
     variants: list[VariantPlan] = []
     for plan in plans:
         names: dict[str, str] = {}
         for step in plan.steps:
             inputs = {name: _renamed(each, names) for name, each in step.inputs.items()}
-            number, name = 1, step.name
-            while steps.setdefault(name, dataclasses.replace(step, name=name, inputs=inputs)).inputs != inputs or (
-                steps[name].params != step.params
-            ):
-                number += 1
-                name = f"{step.name} ({number})"
-            names[step.name] = name
+            for name in _candidates(step.name, plan):
+                found = steps.setdefault(name, dataclasses.replace(step, name=name, inputs=inputs))
+                if found.inputs == inputs and found.params == step.params:
+                    names[step.name] = name
+                    break
         for variant in plan.variants:
             fields = {field.name: getattr(variant, field.name) for field in dataclasses.fields(variant)}
             kept = fields.pop("name")
             variants.append(VariantPlan(name=kept, **{key: _renamed(each, names) for key, each in fields.items()}))
     left_out = dict.fromkeys(words for plan in plans for words in plan.left_out)
     return Plan(steps=tuple(steps.values()), variants=tuple(variants), left_out=tuple(left_out))
+
+
+def _candidates(name: str, plan: Plan) -> Iterator[str]:
+    """Yield names for a step until one is free: its own, with the targets that it is for, with a number."""
+    yield name
+    targets = list(dict.fromkeys(variant.target.name for variant in plan.variants))
+    if targets:
+        name = f"{name}{FOR}{targets[0]}{' and others' if targets[1:] else ''}"
+        yield name
+    yield from (f"{name} ({number})" for number in itertools.count(2))
 
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:

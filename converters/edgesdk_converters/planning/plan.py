@@ -111,11 +111,13 @@ class Plan:
         steps: In the order in which they run.
         variants: What they make, best first for equal fit.
         left_out: Recipes that were asked for and make nothing for a target, as sentences with the reason.
+        more: What may come besides, in words.
     """
 
     steps: tuple[Step, ...]
     variants: tuple[VariantPlan, ...]
     left_out: tuple[str, ...] = ()
+    more: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

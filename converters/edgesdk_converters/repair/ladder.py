@@ -16,6 +16,7 @@ other. A rung that is shown to be worse on a part of the samples ends there; one
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,7 +53,8 @@ from edgesdk_converters.repair.rungs import (
 )
 from edgesdk_converters.request import Prepared
 from edgesdk_converters.running.cache import Entry
-from edgesdk_converters.running.steps import Observer, Once, Ref, Runner, Step
+from edgesdk_converters.running.steps import NotAtHand, Observer, Once, Ref, Runner, Silent, Step
+from edgesdk_converters.source_gate import first_steps
 
 STUMBLED = frozenset({"tool-crashed", "tool-did-nothing"})
 """What a vendor's tool may come to over a file that it quantizes, or that is quantized."""
@@ -87,18 +89,40 @@ def climb(prepared: Prepared, runner: Runner, observer: Observer, points: dict[s
         ReleaseError: ``repair-exhausted`` with the best rung, if none passes.
         EdgeError: If the recipe as asked fails for another reason than a gate, and half precision does not help.
     """
-    seen = Once(observer)
-    ladders = [_Ladder(prepared, variant, runner, seen) for variant in prepared.plan.variants]
+    ladders = _ladders(prepared, runner, Once(observer))
     points.update({ladder.asked.name: ladder.points for ladder in ladders})
     chosen = [ladder.climb() for ladder in ladders]
     plan = merged(chosen)
-    entries = runner.run(plan.steps, seen)
+    entries = runner.run(plan.steps, Silent())  # the ladders ran them all, some by another name
     final = dataclasses.replace(prepared, plan=plan)
     return Climbed(
         prepared=final,
         judged=[judge(final, variant, runner.path(variant.artifact), entries) for variant in plan.variants],
         entries=entries,
     )
+
+
+def rehearse(prepared: Prepared, runner: Runner) -> tuple[Plan, set[str]]:
+    """Return what a climb will do, for a person to see: nothing is run.
+
+    That is every step of the rungs that were tried before, and those of the first rung that is not at hand.
+
+    Returns:
+        The plan, and the names of its steps whose results are at hand.
+    """
+    rehearsal = runner.rehearsal()
+    with contextlib.suppress(NotAtHand):
+        rehearsal.run(first_steps(prepared), Silent())
+    for ladder in _ladders(prepared, rehearsal, Silent()):
+        with contextlib.suppress(NotAtHand, EdgeError):
+            ladder.climb()
+    more = "where the gate does not pass, gentler recipes take more steps" if rehearsal.missing else ""
+    plan = dataclasses.replace(prepared.plan, steps=tuple(rehearsal.met.values()), more=more)
+    return plan, rehearsal.met.keys() - rehearsal.missing
+
+
+def _ladders(prepared: Prepared, runner: Runner, observer: Observer) -> list[_Ladder]:
+    return [_Ladder(prepared, variant, runner, observer) for variant in prepared.plan.variants]
 
 
 def pareto(points: Mapping[str, Sequence[Point]]) -> dict[str, Any]:

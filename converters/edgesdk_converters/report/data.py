@@ -23,7 +23,11 @@ ENOUGH_TRUTH = 200
 
 
 def make_report(
-    prepared: Prepared, judged: Sequence[Judged], entries: Mapping[str, Entry], index: ReleaseIndex, cached: set[str]
+    prepared: Prepared,
+    judged: Sequence[Judged],
+    entries: Mapping[str, Entry],
+    index: ReleaseIndex,
+    steps: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Return the report of a release: files by name only, never a path of this machine.
 
@@ -32,21 +36,21 @@ def make_report(
         judged: The variants, in the order of `index`.
         entries: Results of the steps, by name.
         index: The release.
-        cached: Names of the steps that were at hand before.
+        steps: What was told of the steps (`Once.told`).
     """
     variants = [
         {**msgspec.to_builtins(entry), **_variant(each, entries)}
         for each, entry in zip(judged, index.variants, strict=True)
     ]
     lineage = msgspec.to_builtins(index.lineage)
-    return {**_about(prepared, entries, cached, index.built_at), "lineage": lineage, "variants": variants}
+    return {**_about(prepared, entries, steps, index.built_at), "lineage": lineage, "variants": variants}
 
 
 def make_refusal(
     prepared: Prepared,
     judged: Sequence[Judged],
     entries: Mapping[str, Entry],
-    cached: set[str],
+    steps: Sequence[Mapping[str, Any]],
     *,
     built_at: str,
     error: EdgeError,
@@ -57,7 +61,7 @@ def make_refusal(
         prepared: What was asked.
         judged: The variants that came so far.
         entries: Results of the steps that ran, by name.
-        cached: Names of the steps that were at hand before.
+        steps: What was told of the steps (`Once.told`).
         built_at: When, RFC 3339.
         error: The refusal.
     """
@@ -70,11 +74,13 @@ def make_refusal(
         }
         for each in judged
     ]
-    about = _about(prepared, entries, cached, built_at)
+    about = _about(prepared, entries, steps, built_at)
     return {**about, "schema": REFUSAL_SCHEMA, "refused": error.to_dict(), "lineage": {}, "variants": variants}
 
 
-def _about(prepared: Prepared, entries: Mapping[str, Entry], cached: set[str], built_at: str) -> dict[str, Any]:
+def _about(
+    prepared: Prepared, entries: Mapping[str, Entry], steps: Sequence[Mapping[str, Any]], built_at: str
+) -> dict[str, Any]:
     request = prepared.request
     sources = {each.source.format: each.source for each in prepared.plan.variants}
     return {
@@ -96,11 +102,7 @@ def _about(prepared: Prepared, entries: Mapping[str, Entry], cached: set[str], b
         "left_out": list(prepared.plan.left_out),
         "notes": list(prepared.notes),
         "weak_truth": "truth" not in prepared.data or prepared.data["truth"].count < ENOUGH_TRUTH,
-        "steps": [
-            {"name": step.name, "cached": step.name in cached, "seconds": entries[step.name].seconds}
-            for step in prepared.plan.steps
-            if step.name in entries
-        ],
+        "steps": list(steps),
     }
 
 

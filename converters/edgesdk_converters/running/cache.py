@@ -55,7 +55,7 @@ class StepCache:
     """Results of steps under one folder `root`; several processes may use it at once."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root = root = root.absolute()  # vendors' tools run in folders of their own
         self._steps = root / "steps"
         self._work = root / "work"
         for folder in (self._steps, self._work):

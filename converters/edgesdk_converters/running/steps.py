@@ -94,12 +94,18 @@ class Silent:
 
 
 class Once:
-    """Tells another observer of each step once, by its name: later plans find what earlier ones made."""
+    """Tells another observer of each step once, by its name: later plans find what earlier ones made.
+
+    Attributes:
+        told: What `report.json` holds of the steps, in the order in which they ended: name, whether it was at hand, and
+            the seconds that it took when it ran.
+    """
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
         self._told: set[str] = set()
         self._now = False
+        self.told: list[dict[str, Any]] = []
 
     def begin(self, step: Step) -> Progress:
         """Pass on the first beginning of a step."""
@@ -110,6 +116,7 @@ class Once:
     def end(self, step: Step, *, cached: bool, seconds: float) -> None:
         """Pass on the end that belongs to it."""
         if self._now:
+            self.told.append({"name": step.name, "cached": cached, "seconds": seconds})
             self._observer.end(step, cached=cached, seconds=seconds)
 
 
@@ -160,6 +167,12 @@ class Runner:
             observer.end(step, cached=cached, seconds=self._done[step.name].seconds)
         return dict(self._done)
 
+    def rehearsal(self) -> Rehearsal:
+        """Return a runner on the same cache that runs nothing."""
+        made = Rehearsal(self._cache, timeout_s=self._timeout_s)
+        made._hashes = self._hashes  # noqa: SLF001 - of its own kind; large files are read once
+        return made
+
     def done(self) -> dict[str, Entry]:
         """Return the results of all steps that have run, by name."""
         return dict(self._done)
@@ -207,6 +220,45 @@ class Runner:
         if source not in self._hashes:
             self._hashes[source] = source_sha256(source)
         return self._hashes[source]
+
+
+class NotAtHand(Exception):  # noqa: N818 - no failure: it ends a rehearsal
+    """A result is not at hand where nothing may be run."""
+
+
+class Rehearsal(Runner):
+    """A runner that runs nothing: it goes on with what is at hand, and stops at steps whose results are not.
+
+    Attributes:
+        met: Every step that came, by name.
+        missing: Names of those whose results are not at hand.
+    """
+
+    def __init__(self, cache: StepCache, *, timeout_s: float) -> None:
+        super().__init__(cache, timeout_s=timeout_s)
+        self.met: dict[str, Step] = {}
+        self.missing: set[str] = set()
+
+    def run(self, steps: Iterable[Step], observer: Observer) -> dict[str, Entry]:
+        """Look steps up.
+
+        Raises:
+            NotAtHand: If one of them would have to run.
+        """
+        del observer
+        gone: set[str] = set()
+        for step in steps:
+            self.met.setdefault(step.name, step)
+            lacks = any(isinstance(source, Ref) and source.step in gone for source in step.inputs.values())
+            entry = None if lacks else self._cache.find(self._key(step, self._done))
+            if entry is None:
+                gone.add(step.name)
+            else:
+                self._done[step.name] = entry
+        self.missing |= gone
+        if gone:
+            raise NotAtHand
+        return dict(self._done)
 
 
 def _path(source: Path | Ref, done: Mapping[str, Entry]) -> Path:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import pytest
 from edgesdk_converters import ALPHA, convert
+from edgesdk_converters.pipeline import SilentPlan
+from edgesdk_converters.planning.plan import Plan
 
 from edgesdk.errors import ReleaseError
 
@@ -30,6 +33,18 @@ def test_saturating_weights_are_repaired_by_seven_bits(models, words, tmp_path):
     assert set(told["front"]) <= {point["recipe"] for point in told["points"]}
     assert told["points"][1]["alpha"] == ALPHA / 2
     assert sum(point["alpha"] or 0 for point in told["points"]) < ALPHA
+    shown = Shown()
+    again = convert(models[1], **asked, repair=True, out=tmp_path / "again", observer=shown)
+    assert shown.steps == shown.cached == {step["name"] for step in again.report["steps"]}
+    assert {step["name"] for step in made.report["steps"]} == shown.steps
+    assert "run onnx int8-per-channel-fast in onnxruntime" in shown.steps, "what was tried and left counts too"
+
+
+class Shown(SilentPlan):
+    """Keeps the plan that was shown."""
+
+    def plan(self, plan: Plan, cached: set[str], expected: Mapping[str, float]) -> None:
+        self.steps, self.cached, self.expected = {step.name for step in plan.steps}, cached, expected
 
 
 def test_a_model_that_passes_as_asked_needs_no_ladder(models, words, released, tmp_path):

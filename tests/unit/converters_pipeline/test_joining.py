@@ -86,7 +86,14 @@ def test_a_recipe_counts_where_it_is_taken():
 def test_targets_with_one_ceiling_share_their_steps():
     """Nothing is done twice for targets that read the same, nor for those that read no ONNX."""
     for targets in (("linux-x86_64-cpu", "linux-arm64-cpu", "ethos-u55-128"), ("qualcomm-htp", "jetson-orin-gpu")):
-        assert not [step.name for step in plan(*targets).steps if "(2)" in step.name]
+        assert not [step.name for step in plan(*targets).steps if "pin onnx for" in step.name]
+
+
+def test_a_step_that_targets_have_in_two_ways_says_whose_it_is():
+    """No bare number behind a name, which nobody understands."""
+    names = [step.name for step in plan("linux-arm64-cpu", "qualcomm-htp", "jetson-orin-gpu", "rk3588").steps]
+    assert not [name for name in names if name.endswith(")") and name[-2].isdigit()]
+    assert {"pin onnx", "pin onnx for qualcomm-htp and others", "pin onnx for rk3588"} <= set(names)
 
 
 def test_what_a_profile_needs_at_least_is_a_floor():
