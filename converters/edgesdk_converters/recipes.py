@@ -127,9 +127,15 @@ class OnnxFloat32(_Options, frozen=True, kw_only=True, tag="float32"):
 
 
 class OnnxFloat16(_Options, frozen=True, kw_only=True, tag="float16"):
-    """Weights and activations in float16, cast inside the file; inputs and outputs stay float32."""
+    """Weights and activations in float16, cast inside the file; inputs and outputs stay float32.
+
+    Attributes:
+        tiny: What is done with constants below 1e-7, as in ``log(x * x + 1e-10)``. ``float32``: they and what they are
+            added to stay in float32. ``float16``: they become 1e-7, for accelerators without float32.
+    """
 
     precision: ClassVar[Precision] = "float16"
+    tiny: Literal["float32", "float16"] = "float32"
 
 
 class OnnxDynamic(_Options, frozen=True, kw_only=True, tag="dynamic"):

@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 
 from edgesdk.errors import ReleaseError
+from edgesdk_converters.passes.half_onnx import beyond_half, join_islands
 from edgesdk_converters.passes.quantize_onnx import excluded, finish
-from edgesdk_converters.recipes import OnnxDynamic, Recipe
+from edgesdk_converters.recipes import OnnxDynamic, OnnxFloat16, Recipe
 from edgesdk_converters.running.isolation import Call
 from edgesdk_converters.sources.onnx import opset_of
 
@@ -29,11 +30,15 @@ def to_float16(call: Call) -> dict[str, Any]:
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16  # noqa: PLC0415
 
     recipe = msgspec.convert(call.params["recipe"], Recipe)
+    options = recipe.onnx
+    assert isinstance(options, OnnxFloat16)
     model = onnx.load(call.inputs["source"])
     left = excluded(model, recipe.float_layers, "float_layers")
+    left += beyond_half(model) if options.tiny == "float32" else []
     narrow = FLOAT16_SINCE_12 if opset_of(model) >= MIN_MAX_OPSET else set[str]()
     blocked = sorted(set(DEFAULT_OP_BLOCK_LIST) - narrow)
     made = convert_float_to_float16(model, keep_io_types=True, op_block_list=blocked, node_block_list=left)
+    join_islands(made)
     half = sum(entry.data_type == onnx.TensorProto.FLOAT16 for entry in made.graph.initializer)
     if not half:
         raise ReleaseError("conversion-failed", "nothing became float16: the model has no float32 weights")

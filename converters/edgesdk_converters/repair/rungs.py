@@ -165,7 +165,8 @@ def changed(asked: Asked, kind: Kind, heard: Heard) -> Recipe | None:
     if kind != "asked" and (asked.saturates or asked.spares):
         own["onnx"] = msgspec.structs.replace(own["onnx"], reduce_range=asked.saturates)
     if kind == "float16":
-        own = {"tflite": None, "onnx": OnnxFloat16(), "calibration_range": "minmax", "wide_layers": ()}
+        half = OnnxFloat16(tiny="float32" if asked.mixes else "float16")
+        own = {"tflite": None, "onnx": half, "calibration_range": "minmax", "wide_layers": ()}
     elif kind in RANGES:
         own["calibration_range"] = kind
     elif kind == "16-bit":

@@ -93,7 +93,7 @@ def answers(act: Act, windows: Path, contract: dict[str, Any]) -> Callable[[Path
     def run(artifact: Path, package: str) -> tuple[np.ndarray, dict]:
         runtime = "onnxruntime" if artifact.suffix == ".onnx" else "tflite"
         inputs = {"artifact": artifact, "windows": windows}
-        out, said = act("measure:measure", inputs, contract=contract, runtime=runtime, package=package)
+        out, said = act("evaluate.measure:measure", inputs, contract=contract, runtime=runtime, package=package)
         assert "unloadable" not in said, said
         with np.load(next(out.glob("windows*.npz"))) as arrays:
             return arrays["probabilities"].reshape(WINDOWS, -1), said

@@ -95,7 +95,8 @@ def agreement(act, folder):
 
     def decisions(path):
         inputs = {"artifact": path, "rows": folder / "rows.npz"}
-        out, said = act("measure:measure", inputs, contract=CONTRACT, runtime="onnxruntime", package="onnxruntime")
+        words = {"runtime": "onnxruntime", "package": "onnxruntime"}
+        out, said = act("evaluate.measure:measure", inputs, contract=CONTRACT, **words)
         assert "unloadable" not in said, said
         with np.load(next(out.glob("rows*.npz"))) as arrays:
             return arrays["scores"].reshape(ROWS, CLASSES).argmax(axis=1)

@@ -189,7 +189,7 @@ def test_a_sparse_file_ends_in_an_answer_or_one_error_and_kills_nobody(models, t
         task = Task(action=f"edgesdk_converters.{action}", inputs=inputs, params=params)
         return run_child(task, out, log=tmp_path / "log", timeout_s=60)
 
-    said = act("measure:measure", contract=msgspec.to_builtins(thin), runtime="tflite", package=package)
+    said = act("evaluate.measure:measure", contract=msgspec.to_builtins(thin), runtime="tflite", package=package)
     assert "unloadable" not in said
     with pytest.raises(EdgeError) as caught:
         act("passes.quantize_tflite:quantize", recipe=msgspec.to_builtins(RECIPES["int8-dynamic"]))

@@ -11,7 +11,15 @@ from edgesdk_converters.evaluate.alone import Alone, fewest
 from edgesdk_converters.evaluate.gate import GateVerdict, Outcome
 from edgesdk_converters.planning.joining import merged
 from edgesdk_converters.planning.plan import Plan
-from edgesdk_converters.recipes import RECIPES, OnnxStatic, OnnxWeights, Recipe, TfliteDynamic, TfliteWeights
+from edgesdk_converters.recipes import (
+    RECIPES,
+    OnnxFloat16,
+    OnnxStatic,
+    OnnxWeights,
+    Recipe,
+    TfliteDynamic,
+    TfliteWeights,
+)
 from edgesdk_converters.repair.ladder import loss_interval, pareto
 from edgesdk_converters.repair.rungs import Asked, Heard, Point, alpha_of, changed, front, rungs
 from edgesdk_converters.running.steps import Ref, Step
@@ -94,7 +102,7 @@ def test_an_accelerator_that_has_half_precision_gets_it_at_last():
     assert rungs(asked) == ("asked", "percentile", "mse", "16-bit", "float16")
     half = changed(asked, "float16", heard(NOISY))
     assert (half.name, half.precision, half.calibrates("onnx")) == ("int8-qnn-float16", "float16", False)
-    assert half.onnx == RECIPES["float16"].onnx
+    assert half.onnx == OnnxFloat16(tiny="float16"), "it computes nothing in float32"
     gpu = rungs(on(RECIPES["int8-tensorrt"], "onnx", half=True))
     assert gpu[-3:] == ("island", "islands", "float16")
 

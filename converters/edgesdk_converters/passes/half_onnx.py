@@ -1,0 +1,106 @@
+"""What half precision cannot hold, in ONNX: what depends on it stays in float32, and is not rounded on the way.
+
+Traps of `onnxruntime.transformers.float16`: constants below 1e-7 become 1e-7, so that ``log(x * x + 1e-10)`` of a quiet
+sound has a floor 30 dB higher; and what stays in float32 is rounded to half precision between two such operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import onnx
+
+LEAST = 1e-7
+"""The tool's least constant, of magnitude; half precision itself ends at 6e-8, and is coarse from 6e-5 on."""
+KEEPS_SCALE = frozenset({
+    "Abs", "Mul", "Pow", "ReduceMean", "ReduceSum", "ReduceSumSquare", "Reshape", "Slice", "Sqrt", "Squeeze",
+    "Transpose", "Unsqueeze",
+})  # fmt: skip
+"""Squares, sums and roots, and what only moves values: a tiny constant is added to what they give."""
+ROOTS = frozenset({"Pow", "Sqrt"})
+
+
+def beyond_half(model: onnx.ModelProto) -> list[str]:
+    """Return the names of the nodes that are float32's: those with a tiny constant, what they add it to, who reads it.
+
+    Args:
+        model: In float32; its nodes have names.
+    """
+    tiny = {name for name, values in _constants(model) if _is_tiny(values)}
+    found: dict[str, onnx.NodeProto] = {}
+    for start in model.graph.node:
+        if start.op_type != "Constant" and tiny & set(start.input):
+            found |= {node.name: node for node in (start, *_above(model, start), *_below(model, start))}
+    return list(found)
+
+
+def _above(model: onnx.ModelProto, start: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """Return the nodes that make what a tiny constant is added to, up to those that are of another scale."""
+    writers = {name: node for node in model.graph.node for name in node.output}
+    found: list[onnx.NodeProto] = []
+    open_ = [start]
+    while open_:
+        above = [writers[name] for name in open_.pop().input if name in writers]
+        new = [node for node in above if node.op_type in KEEPS_SCALE and node not in found]
+        found += new
+        open_ += new
+    return found
+
+
+def _below(model: onnx.ModelProto, start: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """Return the nodes that read what may be tiny: a logarithm, a quotient, and those of a root."""
+    found: list[onnx.NodeProto] = []
+    open_ = [start]
+    while open_:
+        written = set(open_.pop().output)
+        new = [node for node in model.graph.node if written & set(node.input) and node not in found]
+        found += new
+        open_ += [node for node in new if node.op_type in ROOTS]
+    return found
+
+
+def join_islands(model: onnx.ModelProto) -> int:
+    """Take out casts to float16 and back between two nodes of float32, in place; return how many there were."""
+    import onnx  # noqa: PLC0415 - only in the child
+
+    ends = {output.name for output in model.graph.output}
+    narrowed = {node.output[0]: node.input[0] for node in _casts(model, onnx.TensorProto.FLOAT16)}
+    back = [
+        node
+        for node in _casts(model, onnx.TensorProto.FLOAT)
+        if node.input[0] in narrowed and node.output[0] not in ends
+    ]
+    instead = {node.output[0]: narrowed[node.input[0]] for node in back}
+    for node in model.graph.node:
+        node.input[:] = [instead.get(name, name) for name in node.input]
+    read = ends | {name for node in model.graph.node for name in node.input}
+    unread = [node for node in _casts(model, onnx.TensorProto.FLOAT16) if node.output[0] not in read]
+    for node in (*back, *unread):
+        model.graph.node.remove(node)
+    return len(back)
+
+
+def _is_tiny(values: NDArray[Any]) -> bool:
+    magnitudes = np.abs(values[values != 0])
+    return bool(values.size == 1 and magnitudes.size and magnitudes.max() < LEAST)
+
+
+def _constants(model: onnx.ModelProto) -> Iterator[tuple[str, NDArray[Any]]]:
+    import onnx  # noqa: PLC0415 - only in the child
+
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            yield tensor.name, onnx.numpy_helper.to_array(tensor)
+    for node in model.graph.node:
+        for attribute in node.attribute if node.op_type == "Constant" else ():
+            if attribute.name == "value" and attribute.t.data_type == onnx.TensorProto.FLOAT:
+                yield node.output[0], onnx.numpy_helper.to_array(attribute.t)
+
+
+def _casts(model: onnx.ModelProto, to: int) -> list[onnx.NodeProto]:
+    return [node for node in model.graph.node if node.op_type == "Cast" and node.attribute[0].i == to]
