@@ -51,7 +51,7 @@ def encoder(spec: TensorSpec | None, binding: Binding) -> Coder:
     if binding.scale is not None:
         steps.append(_quantizer(binding))
     dtype = numpy_dtype(binding.dtype)
-    return _chain([*steps, lambda array: np.ascontiguousarray(array, dtype)])
+    return _chain([*steps, lambda array: np.asarray(array, dtype, order="C")])
 
 
 def decoder(spec: TensorSpec | None, binding: Binding) -> Coder:

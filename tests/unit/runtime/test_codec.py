@@ -42,6 +42,13 @@ def test_quantization_rounds_half_to_even() -> None:
     assert raw.tolist() == [10, 12, 10, 255]
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (2, 3)])
+def test_an_input_keeps_its_rank(shape: tuple[int, ...]) -> None:
+    """A scalar (a sampling rate, a threshold) stays one, as the artifact declares it."""
+    raw = encoder(spec(shape=shape), binding(shape=shape))(np.ones(shape, np.float64).T)
+    assert (raw.shape, raw.dtype, raw.flags.c_contiguous) == (shape[::-1], np.float32, True)
+
+
 @pytest.mark.parametrize(("layout", "axis"), [(None, -1), ("NC", 1), ("CN", 0)])
 def test_normalisation_follows_the_channel_axis(layout: str | None, axis: int) -> None:
     """Along C of the layout, else along the last axis."""
