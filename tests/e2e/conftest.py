@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,22 +16,18 @@ from e2e_world import MODEL, App, Device, Site, copy_of, edge
 
 
 @pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory, repository_root: Path, request: pytest.FixtureRequest) -> Site:
-    """A site that never ran: every release is published, the policy names an anchor set. Workers of xdist share it."""
-    parallel = hasattr(request.config, "workerinput")
-    base = tmp_path_factory.getbasetemp().parent if parallel else tmp_path_factory.getbasetemp()
-    folder = base / "e2e-template"
-    site = Site(folder / "site", {release: folder / release for release in RECIPES}, folder / "data" / "replay.npz")
-    with (base / "e2e-template.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "ready").exists():
-            _make(site, repository_root / "examples" / "wearable", folder)
-            (folder / "ready").touch()
-    return site
+def template(shared_folder: Callable[[str, Callable[[Path], object]], Path], repository_root: Path) -> Site:
+    """A site that never ran: every release is published, the policy names an anchor set."""
+    example = repository_root / "examples" / "wearable"
+    return _site(shared_folder("e2e-template", lambda folder: _make(_site(folder), example, folder)))
+
+
+def _site(folder: Path) -> Site:
+    return Site(folder / "site", {release: folder / release for release in RECIPES}, folder / "data" / "replay.npz")
 
 
 def _make(site: Site, example: Path, folder: Path) -> None:
-    (folder / "data").mkdir(parents=True)
+    (folder / "data").mkdir()
     site.folder.mkdir()
     make_data(example, folder / "data")
     make_releases(example, folder / "data", folder)

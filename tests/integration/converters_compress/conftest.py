@@ -15,13 +15,15 @@ LAB = Path(__file__).with_name("compress_lab.py")
 
 
 @pytest.fixture(scope="session")
-def models(tmp_path_factory) -> Path:
+def models(shared_folder) -> Path:
     """The folder of the lab's models, and what it printed in ``lab.json``."""
-    folder = tmp_path_factory.mktemp("models")
-    done = subprocess.run([sys.executable, LAB, folder], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    (folder / "lab.json").write_text(done.stdout.splitlines()[-1])
-    return folder
+
+    def run_lab(folder: Path) -> None:
+        done = subprocess.run([sys.executable, LAB, folder], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        (folder / "lab.json").write_text(done.stdout.splitlines()[-1])
+
+    return shared_folder("compress-lab", run_lab)
 
 
 @pytest.fixture(scope="session")

@@ -20,14 +20,17 @@ SMALL_DROP = 0.08
 """What a few hundred samples can show at alpha 1 %."""
 
 Convert = Callable[..., Conversion]
+Shared = Callable[[str, Callable[[Path], object]], Path]
 
 
 @pytest.fixture(scope="session")
-def full_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def full_data(shared_folder: Shared) -> Path:
     """The example's data sets as it writes them."""
-    folder = tmp_path_factory.mktemp("wearable")
-    subprocess.run([sys.executable, WEARABLE / "dataset.py", folder], check=True, capture_output=True)
-    return folder
+
+    def write(folder: Path) -> None:
+        subprocess.run([sys.executable, WEARABLE / "dataset.py", folder], check=True, capture_output=True)
+
+    return shared_folder("wearable-data", write)
 
 
 @pytest.fixture(scope="session")
@@ -41,9 +44,9 @@ def data(full_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cache(shared_folder: Shared) -> Path:
     """One cache for the tests that do not test it."""
-    return tmp_path_factory.mktemp("cache")
+    return shared_folder("conversion-cache", lambda _folder: None)
 
 
 @pytest.fixture(scope="session")
