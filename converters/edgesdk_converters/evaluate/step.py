@@ -13,7 +13,7 @@ from edgesdk.contract import Contract
 from edgesdk.errors import ConfigError
 from edgesdk_converters import ALPHA
 from edgesdk_converters.data.npz import DataSet, class_names, open_data
-from edgesdk_converters.evaluate.catalogue import AGREEMENT, METRICS, Case, find_metric, truth_kind
+from edgesdk_converters.evaluate.catalogue import AGREEMENT, METRICS, Case, Truth, find_metric, truth_kind
 from edgesdk_converters.evaluate.differences import compare_arrays
 from edgesdk_converters.evaluate.gate import GateVerdict, judge_case
 from edgesdk_converters.evaluate.looks import HOPELESS, Look, looks, order
@@ -129,8 +129,9 @@ def _averages(cases: dict[str, Case]) -> dict[str, dict[str, float]]:
     return {name: each for name, each in found.items() if np.isfinite(list(each.values())).all()}
 
 
-def _kind(case: Case) -> Any:
-    if case.truth is None:
+def _kind(case: Case) -> Truth:
+    """Return what the task's own metrics take; what labels of other tasks mean is known to a user's metric alone."""
+    if case.truth is None or case.contract.task not in {"classification", "regression"}:
         return "none"
     return "class" if case.contract.task == "classification" else "values"
 

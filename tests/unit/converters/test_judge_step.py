@@ -62,6 +62,22 @@ def test_a_classifier_with_an_embedding_beside_it(tmp_path, classified):
     assert found["figures"]["artifact"]["classes"][0]["recall_interval"][0] < 1
 
 
+@pytest.mark.parametrize("task", ["detection", "embedding", "other"])
+def test_labels_of_a_shape_of_their_own_are_for_the_metric_that_knows_them(tmp_path, monkeypatch, task):
+    """Boxes or texts are no numbers beside the outputs: a user's metric judges, agreement is there, nothing fails."""
+    outputs = {"scores": np.random.default_rng(3).normal(size=(N, 4, 9)).astype(np.float32)}
+    read = outputs["scores"].argmax(axis=-1)
+    text = np.where(np.arange(N)[:, None] % 10 == 0, -1, read[:, :3])
+    (tmp_path / "reading.py").write_text(
+        "def right(outputs, labels):\n"
+        "    return (outputs['scores'].argmax(axis=-1)[:, : labels.shape[1]] == labels).all(axis=1)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    found = judged(tmp_path, task, outputs, outputs, y=text, metric="reading:right")
+    assert (found["verdict"]["value"], found["verdict"]["outcome"]) == (0.9, "pass")
+    assert judged(tmp_path, task, outputs, outputs, y=text, metric="agreement")["verdict"]["value"] == 1
+
+
 @pytest.mark.parametrize("task", ["classification", "regression", "other"])
 def test_nan_everywhere_is_a_refusal_and_no_crash(tmp_path, classified, task):
     """An artifact that answers nothing finite is refused by its samples, for every task and with labels or without."""
