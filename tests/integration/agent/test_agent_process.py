@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -18,6 +19,7 @@ import pytest
 from agent_world import World, command
 from edgesdk_agent.identity import IDENTITY_SCHEMA, STATEMENT_KEY, Identity, load_identity
 from edgesdk_agent.paths import Paths
+from edgesdk_agent.report import read_status
 
 from edgesdk.devbroker.server import DevBroker
 from edgesdk.fleet.broker import MosquittoProcess, start_mosquitto
@@ -212,10 +214,14 @@ def test_telemetry_survives_kill_9(start: Start, broker: Broker, ear: Ear) -> No
         assert found == set(range(1, max(found) + 1)), run
 
 
-def test_without_a_broker_nothing_is_lost(start: Start, broker: Broker, ear: Ear) -> None:
+def test_without_a_broker_nothing_is_lost(start: Start, broker: Broker, ear: Ear, root: Path) -> None:
     """What was measured offline arrives later, marked historical."""
     settings = {"EDGE_AGENT_TELEMETRY_INTERVAL_SECONDS": "0.05"}
     offline = start(None, **settings)
+    deadline = time.monotonic() + 30
+    while not read_status(Paths(root))["agent"].get("outbox", {}).get("waiting"):
+        assert time.monotonic() < deadline, "nothing was measured"
+        time.sleep(0.02)
     offline.send_signal(signal.SIGTERM)
     assert offline.wait(20) == 0
     start(broker, **settings)
