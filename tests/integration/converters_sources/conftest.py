@@ -67,15 +67,21 @@ def graph() -> Callable[..., onnx.ModelProto]:
     return make
 
 
+@pytest.fixture(scope="session")
+def limits() -> dict[str, int]:
+    """What ONNX files may need."""
+    return {"min_opset": 0, "max_opset": 21, "max_ir": 10, "opset": 17}
+
+
 @pytest.fixture
-def act(tmp_path: Path, contract: dict[str, Any]) -> Act:
+def act(tmp_path: Path, limits: dict[str, int], contract: dict[str, Any]) -> Act:
     """Run one action of a source in a child; return its folder and answer."""
 
     def run(action: str, source: Path, *, timeout_s: float = 120, **params: Any) -> tuple[Path, Any]:
         out = tmp_path / f"step-{len(list(tmp_path.iterdir()))}" / "out"
         out.mkdir(parents=True)
-        limits = {"min_opset": 0, "max_opset": 21, "max_ir": 10, "opset": 17, "contract": contract, **params}
-        task = Task(action=f"edgesdk_converters.sources.{action}", inputs={"source": source}, params=limits)
+        asked = {**limits, "contract": contract, **params}
+        task = Task(action=f"edgesdk_converters.sources.{action}", inputs={"source": source}, params=asked)
         return out, run_child(task, out, log=out.with_suffix(".log"), timeout_s=timeout_s)
 
     return run

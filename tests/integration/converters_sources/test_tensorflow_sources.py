@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -27,6 +29,13 @@ CONTRACT = Contract(
     inputs=(TensorSpec(name="image", shape=("n", 8, 8, 3)), TensorSpec(name="extra", shape=("n", 4))),
     outputs=(TensorSpec(name="scores", shape=("n", 5)), TensorSpec(name="level", shape=("n", 1))),
 )
+ADAPTED = Contract(
+    version="1.0",
+    task="other",
+    inputs=(TensorSpec(name="x", shape=("n", 4)),),
+    outputs=(TensorSpec(name="wide", shape=("n", 3)), TensorSpec(name="narrow", shape=("n", 2))),
+)
+SOURCES = {"keras": ("model.keras", "model.h5", "adapted.keras"), "savedmodel": ("saved", "adapted")}
 BUILD = """
 import json
 import pathlib
@@ -101,21 +110,42 @@ def models(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def converted(models, limits, tmp_path_factory):
+    """Return the function that gives what an action made of one of `SOURCES`; each action runs in one child."""
+    sys.path.insert(0, str(Path(__file__).parent))
+
+    @functools.cache
+    def everything(kind, function):
+        names = SOURCES[kind]
+        contracts = {name: ADAPTED if name.startswith("adapted") else CONTRACT for name in names}
+        params = {name: {**limits, "contract": msgspec.to_builtins(contract)} for name, contract in contracts.items()}
+        action = {"module": f"edgesdk_converters.sources.{kind}", "function": function}
+        task = Task(
+            action="several_sources:run", inputs={name: models / name for name in names}, params=params | action
+        )
+        out = tmp_path_factory.mktemp(f"{kind}-{function}") / "out"
+        out.mkdir()
+        run_child(task, out, log=out.with_suffix(".log"), timeout_s=120)
+        return out
+
+    yield lambda kind, function, name: everything(kind, function) / name
+    sys.path.remove(str(Path(__file__).parent))
+
+
 @pytest.fixture
 def contract():
     """Two inputs, two outputs, an open batch."""
     return msgspec.to_builtins(CONTRACT)
 
 
-def test_every_way_of_saving_gives_the_same_model_in_both_formats(models, act):
+def test_every_way_of_saving_gives_the_same_model_in_both_formats(converted, act):
     """From .keras, .h5 and SavedModel come TFLite and ONNX that answer alike, by the contract's names."""
     made = []
-    for action, name in (("keras", "model.keras"), ("keras", "model.h5"), ("savedmodel", "saved")):
-        out, _ = act(f"{action}:to_tflite", models / name)
-        out, _ = act("tflite:read", out / "model.tflite")
+    for kind, name in (("keras", "model.keras"), ("keras", "model.h5"), ("savedmodel", "saved")):
+        out, _ = act("tflite:read", converted(kind, "to_tflite", name) / "model.tflite")
         made.append(out / "model.tflite")
-        out, _ = act(f"{action}:to_onnx", models / name)
-        out, _ = act("onnx:pin", out / "model.onnx")
+        out, _ = act("onnx:pin", converted(kind, "to_onnx", name) / "model.onnx")
         made.append(out / "model.onnx")
     for other in made[1:]:
         check_agreement(made[0], other, CONTRACT, what=str(other))
@@ -131,28 +161,20 @@ def test_what_a_keras_file_tells_without_keras_is_what_keras_says(models):
         assert keras_config.described(models / f"{name}.keras") is None
 
 
-@pytest.mark.parametrize(("action", "name"), [("keras", "adapted.keras"), ("savedmodel", "adapted")])
-def test_constants_that_a_layer_captured_are_no_inputs(models, act, action, name):
+@pytest.mark.parametrize(("kind", "name"), [("keras", "adapted.keras"), ("savedmodel", "adapted")])
+def test_constants_that_a_layer_captured_are_no_inputs(converted, act, kind, name):
     """The mean and variance of an adapted Normalization are frozen into the ONNX: one input, and TFLite's answers."""
-    adapted = Contract(
-        version="1.0",
-        task="other",
-        inputs=(TensorSpec(name="x", shape=("n", 4)),),
-        outputs=(TensorSpec(name="wide", shape=("n", 3)), TensorSpec(name="narrow", shape=("n", 2))),
-    )
-    described = msgspec.to_builtins(adapted)
-    lite, _ = act(f"{action}:to_tflite", models / name, contract=described)
-    lite, _ = act("tflite:read", lite / "model.tflite", contract=described)
-    exported, _ = act(f"{action}:to_onnx", models / name, contract=described)
+    described = msgspec.to_builtins(ADAPTED)
+    lite, _ = act("tflite:read", converted(kind, "to_tflite", name) / "model.tflite", contract=described)
+    exported = converted(kind, "to_onnx", name)
     assert [each.name for each in onnx.load(exported / "model.onnx").graph.input] == ["x"]
     pinned, _ = act("onnx:pin", exported / "model.onnx", contract=described)
-    check_agreement(lite / "model.tflite", pinned / "model.onnx", adapted, what=name)
+    check_agreement(lite / "model.tflite", pinned / "model.onnx", ADAPTED, what=name)
 
 
-def test_tflite_becomes_onnx_with_the_bias_of_its_last_layer(models, act):
+def test_tflite_becomes_onnx_with_the_bias_of_its_last_layer(converted, act):
     """tf2onnx forgets a bias that is added at an output of the graph; ours is there, and the answers agree."""
-    out, _ = act("keras:to_tflite", models / "model.keras")
-    source, _ = act("tflite:read", out / "model.tflite")
+    source, _ = act("tflite:read", converted("keras", "to_tflite", "model.keras") / "model.tflite")
     made, _ = act("tflite_to_onnx:convert", source / "model.tflite")
     check_agreement(source / "model.tflite", made / "model.onnx", CONTRACT, what="it")
 
