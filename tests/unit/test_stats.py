@@ -1,6 +1,7 @@
 """The exact tests keep their stated error rates and agree with scipy."""
 
 import functools
+import itertools
 import math
 import random
 
@@ -103,16 +104,27 @@ def test_error_rate_holds_at_the_worst_acceptable_loss(p_win, margin):
     assert passed / runs <= 0.071
 
 
-@pytest.mark.parametrize(("p_win", "p_loss"), [(0.01, 0.03), (0.05, 0.05), (0.2, 0.1)])
-def test_interval_covers(p_win, p_loss):
+def test_interval_covers():
     """The 90 % interval holds the true difference in at least 90 % of simulated samples, less simulation error."""
     rng = random.Random(11)
     covered = 0
     interval = functools.cache(stats.paired_difference_interval)
     for _ in range(200):
-        low, high = interval(*_draw(rng, 150, p_win, p_loss), 150, 0.1)
-        covered += low - 1e-12 <= p_win - p_loss <= high + 1e-12
+        low, high = interval(*_draw(rng, 150, 0.01, 0.03), 150, 0.1)
+        covered += low - 1e-12 <= 0.01 - 0.03 <= high + 1e-12
     assert covered / 200 >= 0.835
+
+
+def test_interval_covers_exactly():
+    """Summed over every table of 16 examples it holds any true difference with at least 90 %, at any shares of wins."""
+    n, shares = 16, (0.0, 0.02, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8)
+    tables = [(m - losses, losses) for m in range(n + 1) for losses in range(m + 1)]
+    intervals = {table: stats.paired_difference_interval(*table, n, 0.1) for table in tables}
+    for p_win, p_loss in itertools.product(shares, repeat=2):
+        if p_win + p_loss <= 1:
+            true = p_win - p_loss
+            holding = (table for table, (low, high) in intervals.items() if low - 1e-12 <= true <= high + 1e-12)
+            assert sum(_table_probability(table, n, p_win + p_loss, -true) for table in holding) >= 0.9
 
 
 def test_it_has_power():
