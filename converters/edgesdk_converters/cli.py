@@ -203,7 +203,7 @@ def _on_terminal(models: list[Path], words: dict[str, Any]) -> None:
         conversion = run(*models, observer=progress, **words)
     console.print(summary(conversion))
     if conversion.report.get("pareto"):
-        console.print(ladder(conversion.report["pareto"]))
+        console.print(ladder(conversion.report))
     for finding in (conversion.report["doctor"]["diagnosis"] or {"findings": ()})["findings"]:
         console.print(f"calibration: {finding['where']}: {finding['what']}. {finding['fix']}")
     if conversion.report["weak_truth"]:

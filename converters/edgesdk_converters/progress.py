@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -14,8 +14,12 @@ from rich.text import Text
 from edgesdk_converters.backends import placement
 from edgesdk_converters.pipeline import Conversion
 from edgesdk_converters.planning.plan import Plan
+from edgesdk_converters.report.words import change, is_share, rung_change
 from edgesdk_converters.running import isolation
 from edgesdk_converters.running.steps import Step
+
+INDENT, WIDEST = "  ", 1000
+"""What stands before figures below a name; columns that no table of ours has."""
 
 
 class Running(TimeElapsedColumn):
@@ -119,23 +123,49 @@ def estimate(steps: Sequence[str], cached: set[str], expected: Mapping[str, floa
 
 def summary(conversion: Conversion) -> Group:
     """Return the variants and their figures as a table, and where they were judged."""
-    table = Table(box=None, pad_edge=False)
-    for heading in ("variant", "kB", "judged", "float", "change in points (95 %)"):
-        # Of a narrow terminal the names get what the figures leave.
-        justify: Literal["left", "right"] = "right" if heading == "kB" else "left"
-        table.add_column(heading, justify=justify, no_wrap=heading != "variant", overflow="fold")
     places: dict[str, None] = {}
+    rows: list[tuple[str, ...]] = []
     for variant in conversion.report["variants"]:
-        table.add_row(variant["variant"], f"{variant['artifact_size'] / 1000:.1f}", *_figures(variant, places))
+        rows.append((variant["variant"], f"{variant['artifact_size'] / 1000:.1f}", *_figures(variant, places)))
         _note_speed(variant, places)
-    return Group(table, *places, *placement.lines(conversion.report["variants"]))
+    share = is_share(conversion.report)
+    headings = ("variant", "kB", "judged", "float", "change in points (95 %)" if share else "change (95 %)")
+    return Group(Figures(headings, rows), *places, *placement.lines(conversion.report["variants"]))
+
+
+class Figures:
+    """A table; a terminal that is too narrow for it shows each name on a line of its own, whole, and figures below."""
+
+    def __init__(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        self._headings, self._rows = headings, rows
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = self._table()
+        if console.measure(table, options=options.update(max_width=WIDEST)).maximum <= options.max_width:
+            yield table
+            return
+        yield Text(self._headings[0], "bold")
+        below = self._table(names=False)
+        lines = console.render_lines(below, options.update(width=max(options.max_width - len(INDENT), 1)), pad=False)
+        for name, line in zip(("", *(row[0] for row in self._rows)), lines, strict=True):
+            if name:
+                yield Text(name, no_wrap=True, overflow="ignore")
+            yield Text.assemble(INDENT, *((part.text, part.style or "") for part in line))
+
+    def _table(self, *, names: bool = True) -> Table:
+        table = Table(box=None, pad_edge=False)
+        for heading in self._headings[0 if names else 1 :]:
+            justify: Literal["left", "right"] = "right" if heading == "kB" else "left"
+            table.add_column(heading, justify=justify, no_wrap=True)
+        for row in self._rows:
+            table.add_row(*row[0 if names else 1 :])
+        return table
 
 
 def _figures(variant: dict[str, Any], places: dict[str, None]) -> tuple[str, ...]:
     evaluation = variant.get("evaluation")
     if evaluation is None:
         return ("no", "", "")
-    low, high = evaluation["interval"]
     mark = "" if evaluation["on_target"] else "*"
     kind = evaluation["details"]["metric"]
     unit = "" if kind["share"] else ", in its own unit, not points"
@@ -144,12 +174,8 @@ def _figures(variant: dict[str, Any], places: dict[str, None]) -> tuple[str, ...
     places[f"{place}{unit}{better}"] = None
     if mark:
         places[f"* measured on {evaluation['measured_on']}, not on the target"] = None
-    change = (
-        f"{100 * evaluation['difference']:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})"
-        if kind["share"]
-        else f"{evaluation['difference']:+.3g} ({low:+.3g} to {high:+.3g})"
-    )
-    return (f"{evaluation['value']:.4f}{mark}", f"{evaluation['source_value']:.4f}", change)
+    shown = change(evaluation["difference"], evaluation["interval"], share=kind["share"], unit=False)
+    return (f"{evaluation['value']:.4f}{mark}", f"{evaluation['source_value']:.4f}", shown)
 
 
 def _note_speed(variant: dict[str, Any], places: dict[str, None]) -> None:
@@ -161,20 +187,20 @@ def _note_speed(variant: dict[str, Any], places: dict[str, None]) -> None:
         places[f"{what}: {times}{'; not faster' if high < 1 else ''}"] = None
 
 
-def ladder(pareto: dict[str, Any]) -> Group:
+def ladder(report: dict[str, Any]) -> Group:
     """Return what the repair ladder tried, by variant; ``*`` marks what nothing else beats in every respect."""
     tables: list[Table | str] = []
-    for name, found in pareto.items():
+    share = is_share(report)
+    heading = "change in points (95 %)" if share else "change (95 %)"
+    for name, found in report["pareto"].items():
         table = Table(box=None, pad_edge=False, title=name, title_justify="left")
-        for heading in ("rung", "judged", "loss (95 %)", "kB", "speed", "passes"):
-            table.add_column(heading, no_wrap=True)
+        for word in ("rung", "judged", heading, "kB", "speed", "passes"):
+            table.add_column(word, no_wrap=True)
         for point in found["points"]:
-            low, high = point["interval"] or (0.0, 0.0)
-            spread = "" if point["interval"] is None else f" ({low:+.4f} to {high:+.4f})"
             table.add_row(
                 point["rung"] + ("*" if point["recipe"] in found["front"] else ""),
                 "" if point["value"] is None else f"{point['value']:.4f}",
-                "" if point["loss"] is None else f"{point['loss']:+.4f}{spread}",
+                rung_change(point, share=share, unit=False),
                 "" if point["size"] is None else f"{point['size'] / 1000:.1f}",
                 "" if point["speedup"] is None else f"{point['speedup']:.2f}x",
                 "yes" if point["passed"] else "no" if point["value"] is not None else point["why"],

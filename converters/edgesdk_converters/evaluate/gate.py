@@ -101,13 +101,13 @@ def judge_case(
     names = [spec.name for spec in artifact.contract.outputs]
     finite = all_finite(artifact.outputs, names)
     unit = column_spread(artifact.numbers()) if metric.relative else 1.0
-    share = look.share if look is not None else 1.0
+    part = look.share if look is not None else 1.0
     question = Question(
         greater=metric.greater,
         unit=unit,
         margin=max_drop,
-        alpha=alpha * share,
-        interval_alpha=INTERVAL_ALPHA * share,
+        alpha=alpha * part,
+        interval_alpha=INTERVAL_ALPHA * part,
     )
     broken = int(np.count_nonzero(~finite))
     # A mean of classes takes NaN for wrong; other figures are those of the samples that have any.
@@ -116,8 +116,9 @@ def judge_case(
         return _nothing_finite(metric, max_drop, alpha, broken)
     before, now = (metric.score(_only(case, rows)) for case in (source, artifact))
     paired = compare(before, now, len(rows), question)
-    verdict = _verdict(metric.name, paired, question, alpha=alpha, non_finite=broken, look=look)
-    return replace(verdict, share=metric.share or is_yes_or_no(now))
+    share = metric.share or is_yes_or_no(now)
+    verdict = _verdict(metric.name, paired, question, alpha=alpha, non_finite=broken, share=share)
+    return replace(verdict, look=None if look is None else (look.number, look.of))
 
 
 def accuracy_gate(
@@ -151,13 +152,15 @@ def _only(case: Case, rows: NDArray[np.int64]) -> Case:
 
 
 def _verdict(
-    metric: str, paired: Paired, question: Question, *, alpha: float, non_finite: int, look: Look | None = None
+    metric: str, paired: Paired, question: Question, *, alpha: float, non_finite: int, share: bool = True
 ) -> GateVerdict:
     outcome = _outcome(paired, question.alpha, non_finite)
     needed = paired.needed if outcome is Outcome.NOT_ENOUGH_DATA else None
     return GateVerdict(
         outcome=outcome,
-        reason=_reason(metric, outcome, paired, question, alpha=alpha, non_finite=non_finite),
+        reason=_broken(non_finite, max(paired.samples, non_finite))
+        if non_finite
+        else f"{metric} {_reason(outcome, paired, question, alpha=alpha, share=share)}",
         metric=metric,
         value=paired.value,
         source_value=paired.source_value,
@@ -172,8 +175,8 @@ def _verdict(
         losses=paired.losses,
         non_finite=non_finite,
         needed=needed,
-        look=None if look is None else (look.number, look.of),
         greater=question.greater,
+        share=share,
     )
 
 
@@ -207,18 +210,19 @@ def _broken(non_finite: int, samples: int) -> str:
     return f"the artifact answers NaN or infinity on {non_finite} of {samples} samples"
 
 
-def _reason(metric: str, outcome: Outcome, paired: Paired, question: Question, *, alpha: float, non_finite: int) -> str:
-    if non_finite:
-        return _broken(non_finite, max(paired.samples, non_finite))
-    low, high = paired.interval
-    figures = (
-        f"{metric} changes by {paired.value - paired.source_value:+.4f} (95 % interval {low:+.4f} to {high:+.4f}) on "
-        f"{paired.samples} samples"
+def _reason(outcome: Outcome, paired: Paired, question: Question, *, alpha: float, share: bool) -> str:
+    """Return the change, the limit and what is lacking; of a share in points, as everywhere that people read."""
+    change, low, high = (
+        f"{round(100 * each, 2) + 0.0:+.2f}" if share else f"{each:+.4f}"
+        for each in (paired.value - paired.source_value, *paired.interval)
     )
-    limit = f"allowed is a loss of {question.margin:.4f}"
+    figures = f"changes by {change}{' points' if share else ''} (95 % interval {low} to {high})"
+    figures = f"{figures} on {paired.samples} samples"
+    points = 100 * question.margin
+    limit = f"{points:g} point{'' if points == 1 else 's'}" if share else f"{question.margin:.4f}"
     if question.unit != 1:
         limit = f"{limit} standard deviations of the labels, {question.margin * question.unit:.4g}"
-    limit = f"{limit}, alpha {alpha:g}"
+    limit = f"allowed is a loss of {limit}, alpha {alpha:g}"
     if outcome is not Outcome.NOT_ENOUGH_DATA:
         return f"{figures}; {limit}"
     if paired.needed is None:

@@ -7,10 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgesdk_converters.evaluate.layers import short
-from edgesdk_converters.report.svg import CHARACTER, Drawing, Scale, cut
+from edgesdk_converters.report.svg import CHARACTER, WIDE, Drawing, Scale, cut
+from edgesdk_converters.report.words import change
 
-WIDE, ROW = 900, 26
+ROW, LINE = 40, 30
+"""Height of a row with its name above what is drawn, in units, so that narrow screens show both."""
+BAR, THIN = (20, 32), (18, 24)
+"""Where a bar begins and ends within a `ROW`, and within a `LINE`."""
 MOST_ROWS = 60
+MOST_LETTERS = 52
 _NOISY_DB, _BROKEN_DB = 20, 10
 
 
@@ -26,9 +31,8 @@ def changes(variants: Sequence[Mapping[str, Any]], limit: float | None, *, share
     rows = [(variant["variant"], variant["evaluation"]) for variant in variants if variant.get("evaluation")]
     values = [bound for _name, found in rows for bound in (*found["interval"], found["difference"])]
     edge = max(max(map(abs, values), default=0) * 1.1, 1.25 * (limit or 0), 1e-4 if share else 1e-12)
-    left = min(330, 20 + CHARACTER * max(len(name) for name, _found in rows))
     drawing = Drawing(WIDE, 34 + ROW * len(rows), "Change of the metric against the float source, with intervals")
-    x = Scale(-edge, edge, left, WIDE - 20)
+    x = Scale(-edge, edge, 20, WIDE - 20)
     bottom, times = 6 + ROW * len(rows), 100 if share else 1
     if limit:
         worst = (-edge, -limit) if greater else (limit, edge)
@@ -37,36 +41,27 @@ def changes(variants: Sequence[Mapping[str, Any]], limit: float | None, *, share
     _axis(drawing, x, bottom, lambda value: f"{times * value:+g}" if value else "0", "points" if share else "its unit")
     drawing.line(x(0), 2, x(0), bottom, "zero")
     for row, (name, found) in enumerate(rows):
-        y = 6 + ROW * (row + 0.5)
+        top = 2 + ROW * row
         low, high = found["interval"]
-        tip = _change(found, share=share)
-        drawing.text(left - 12, y + 4, name, anchor="end")
-        drawing.rect(x(low), y - 5, x(high) - x(low), 10, "soft", tip)
-        drawing.dot(x(found["difference"]), y, "own", tip)
+        tip = f"change: {change(found['difference'], found['interval'], share=share)}, 95 %"
+        drawing.text(2, top + 14, name)
+        drawing.rect(x(low), top + BAR[0] + 1, x(high) - x(low), 10, "soft", tip)
+        drawing.dot(x(found["difference"]), top + BAR[0] + 6, "own", tip)
     return drawing.svg()
-
-
-def _change(found: Mapping[str, Any], *, share: bool) -> str:
-    change, (low, high) = found["difference"], found["interval"]
-    if share:
-        return f"{100 * change:+.2f} points (95 %: {100 * low:+.2f} to {100 * high:+.2f})"
-    return f"{change:+.4g} (95 %: {low:+.4g} to {high:+.4g})"
 
 
 def classes(source: Sequence[Mapping[str, Any]], artifact: Sequence[Mapping[str, Any]]) -> str:
     """Draw how many samples of each class are found, float and artifact, with 95 % intervals of the artifact's."""
-    left = min(240, 24 + CHARACTER * max(len(each["label"]) for each in artifact))
-    width = 560
-    drawing = Drawing(width, 34 + ROW * len(artifact), "Share of each class that is found")
-    x, bottom = Scale(0, 1, left, width - 20), 6 + ROW * len(artifact)
+    drawing = Drawing(WIDE, 34 + ROW * len(artifact), "Share of each class that is found")
+    x, bottom = Scale(0, 1, 12, WIDE - 20), 6 + ROW * len(artifact)
     _axis(drawing, x, bottom, lambda value: f"{value:g}", "found")
     for row, (before, now) in enumerate(zip(source, artifact, strict=True)):
-        y = 6 + ROW * (row + 0.5)
+        y = 2 + ROW * row + (BAR[0] + BAR[1]) / 2
         low, high = now["recall_interval"]
         tip = f"{now['label']}: {now['recall']:.3f} ({low:.3f} to {high:.3f}), float {before['recall']:.3f}"
-        drawing.text(left - 12, y + 4, cut(now["label"], 34), anchor="end")
+        drawing.text(2, 16 + ROW * row, cut(now["label"], MOST_LETTERS))
         drawing.rect(x(low), y - 5, x(high) - x(low), 10, "soft", f"{tip}; {now['support']} samples")
-        drawing.line(x(before["recall"]), y - 8, x(before["recall"]), y + 8, "float")
+        drawing.line(x(before["recall"]), y - 6, x(before["recall"]), y + 6, "float")
         drawing.dot(x(now["recall"]), y, "own", tip)
     return drawing.svg()
 
@@ -102,75 +97,74 @@ def layers(found: Mapping[str, Any]) -> str:
     if len(shown) > MOST_ROWS:
         worst = sorted(shown, key=lambda layer: layer["figures"]["snr_db"])[:MOST_ROWS]
         shown = [layer for layer in shown if layer in worst]
-    rows, left, height = len(shown), 300, 20
-    drawing = Drawing(WIDE, 34 + height * rows, "Signal-to-noise ratio of each layer against the float model")
-    x, bottom = Scale(0, 60, left, WIDE - 60), 4 + height * rows
+    drawing = Drawing(WIDE, 34 + LINE * len(shown), "Signal-to-noise ratio of each layer against the float model")
+    x, bottom = Scale(0, 60, 2, WIDE - 20), 4 + LINE * len(shown)
     _axis(drawing, x, bottom, lambda value: f"{value:g}", "dB: more is nearer to float")
     for row, layer in enumerate(shown):
-        y, ratio = 4 + height * (row + 0.5), layer["figures"]["snr_db"]
+        top, ratio = 2 + LINE * row, layer["figures"]["snr_db"]
         style = "bad" if ratio < _BROKEN_DB else "warn" if ratio < _NOISY_DB else "own"
         tip = f"{layer['name']}: {ratio:.1f} dB, largest difference {layer['figures']['max_abs']:.4g}"
-        drawing.text(left - 12, y + 4, cut(f"{short(layer['name'])} · {layer['op']}", 46), anchor="end", style="small")
-        drawing.rect(left, y - 6, x(ratio) - left, 12, style, tip, ink=1 if style != "own" else 0.75)
-        drawing.text(x(ratio) + 5, y + 4, "equal" if ratio >= 100 else f"{ratio:.0f}", style="small")  # noqa: PLR2004
+        drawing.text(2, top + 12, cut(f"{short(layer['name'])} · {layer['op']}", MOST_LETTERS), style="small")
+        drawing.rect(2, top + THIN[0], x(ratio) - 2, THIN[1] - THIN[0], style, tip, ink=1 if style != "own" else 0.75)
+        words = "equal" if ratio >= 100 else f"{ratio:.0f} dB"  # noqa: PLR2004 - nothing is left to tell apart
+        drawing.text(WIDE - 4, top + 12, words, anchor="end", style="small")
         if layer["name"] == found["start"]:
-            drawing.text(WIDE - 4, y + 4, "◀ starts here", anchor="end", style="mark")
+            drawing.text(x(ratio) + 6, top + THIN[1] + 2, "◀ starts here", style="mark")
     return drawing.svg()
 
 
 def ranges(found: Mapping[str, Sequence[float]]) -> str:
     """Draw the range of each tensor that calibration gave, on a scale that compresses large values."""
     rows = list(found.items())[:MOST_ROWS]
-    left, height = 300, 20
     edge = max((max(abs(low), abs(high)) for _name, (low, high) in rows), default=1.0) or 1.0
-    drawing = Drawing(WIDE, 34 + height * len(rows), "Ranges of the tensors that calibration gave")
-    x, bottom = Scale(-_squeezed(edge), _squeezed(edge), left, WIDE - 20), 4 + height * len(rows)
+    drawing = Drawing(WIDE, 34 + LINE * len(rows), "Ranges of the tensors that calibration gave")
+    x, bottom = Scale(-_squeezed(edge), _squeezed(edge), 20, WIDE - 20), 4 + LINE * len(rows)
     for value in (-100.0, -10.0, -1.0, 0.0, 1.0, 10.0, 100.0):
         if abs(value) <= edge:
             drawing.line(x(_squeezed(value)), 2, x(_squeezed(value)), bottom, "grid")
             drawing.text(x(_squeezed(value)), bottom + 16, f"{value:g}", anchor="middle", style="small")
     for row, (name, (low, high)) in enumerate(rows):
-        y = 4 + height * (row + 0.5)
-        drawing.text(left - 12, y + 4, cut(short(name), 46), anchor="end", style="small")
+        top = 2 + LINE * row
+        drawing.text(2, top + 12, cut(short(name), MOST_LETTERS), style="small")
         place, end = x(_squeezed(low)), x(_squeezed(high))
-        drawing.rect(place, y - 5, max(2.0, end - place), 10, "own", f"{name}: {low:.4g} to {high:.4g}", ink=0.75)
+        tip = f"{name}: {low:.4g} to {high:.4g}"
+        drawing.rect(place, top + THIN[0], max(2.0, end - place), THIN[1] - THIN[0], "own", tip, ink=0.75)
     return drawing.svg()
 
 
 def sizes(rows: Sequence[tuple[str, int, str]]) -> str:
     """Draw sizes of files in kB: label, bytes, style."""
-    left = min(330, 20 + CHARACTER * max(len(name) for name, _size, _style in rows))
-    drawing = Drawing(WIDE, 8 + ROW * len(rows), "Sizes of the artifacts and their sources")
-    x = Scale(0, max(size for _name, size, _style in rows), left, WIDE - 110)
+    drawing = Drawing(WIDE, 4 + ROW * len(rows), "Sizes of the artifacts and their sources")
+    x = Scale(0, max(size for _name, size, _style in rows), 2, WIDE - 100)
     for row, (name, size, style) in enumerate(rows):
-        y = 4 + ROW * (row + 0.5)
-        drawing.text(left - 12, y + 4, name, anchor="end")
-        drawing.rect(left, y - 7, x(size) - left, 14, style, f"{size} bytes", ink=0.8)
-        drawing.text(x(size) + 6, y + 4, f"{size / 1000:,.1f} kB", style="small")
+        top = 2 + ROW * row
+        drawing.text(2, top + 14, name)
+        drawing.rect(2, top + BAR[0], x(size) - 2, BAR[1] - BAR[0], style, f"{size} bytes", ink=0.8)
+        drawing.text(x(size) + 6, top + BAR[1] - 1, f"{size / 1000:,.1f} kB", style="small")
     return drawing.svg()
 
 
 def speeds(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     """Draw how many times as fast as float each artifact is, with its interval, on a scale of ratios."""
-    left = min(330, 20 + CHARACTER * max(len(name) for name, _found in rows))
     bounds = [bound for _name, found in rows for bound in found["interval"]]
     edge = max(2.0, *(max(bound, 1 / bound) for bound in bounds)) * 1.15
     drawing = Drawing(WIDE, 34 + ROW * len(rows), "Speed against float on the machine that converted")
-    x, bottom = Scale(-math.log(edge), math.log(edge), left, WIDE - 120), 6 + ROW * len(rows)
+    x, bottom = Scale(-math.log(edge), math.log(edge), 20, WIDE - 20), 6 + ROW * len(rows)
     for value in (0.1, 0.2, 0.5, 1, 2, 5, 10):
         if 1 / edge <= value <= edge:
             drawing.line(x(math.log(value)), 2, x(math.log(value)), bottom, "zero" if value == 1 else "grid")
             drawing.text(x(math.log(value)), bottom + 16, f"{value:g} x", anchor="middle", style="small")
     for row, (name, found) in enumerate(rows):
-        y = 6 + ROW * (row + 0.5)
+        top = 2 + ROW * row
         low, high = found["interval"]
         style = "own" if low > 1 else "bad" if high < 1 else "float"
         tip = f"{found['speedup']:.2f} times as fast (95 %: {low:.2f} to {high:.2f})"
-        drawing.text(left - 12, y + 4, name, anchor="end")
-        drawing.rect(x(math.log(low)), y - 5, max(2.0, x(math.log(high)) - x(math.log(low))), 10, "soft", tip)
-        drawing.dot(x(math.log(found["speedup"])), y, style, tip)
+        drawing.text(2, top + 14, name)
+        wide = max(2.0, x(math.log(high)) - x(math.log(low)))
+        drawing.rect(x(math.log(low)), top + BAR[0] + 1, wide, 10, "soft", tip)
+        drawing.dot(x(math.log(found["speedup"])), top + BAR[0] + 6, style, tip)
         times = f"{found['source_ms']:.3f} → {found['artifact_ms']:.3f} ms"
-        drawing.text(WIDE - 4, y + 4, times, anchor="end", style="small")
+        drawing.text(WIDE - 4, top + 14, times, anchor="end", style="small")
     return drawing.svg()
 
 

@@ -89,6 +89,7 @@ def _about(
         "release": request.release,
         "built_at": built_at,
         "contract": msgspec.to_builtins(prepared.contract),
+        "metric": prepared.wanted.metric,
         "gate": {"on": request.gate, "max_drop": request.max_drop, "reason": request.reason},
         "doctor": _doctor(prepared, entries),
         "sources": [
@@ -121,6 +122,7 @@ def _variant(judged: Judged, entries: Mapping[str, Entry]) -> dict[str, Any]:
     return {
         "format": variant.format,
         "recipe": msgspec.to_builtins(variant.recipe),
+        "made_by": None if variant.backend is None or not variant.backend.quantizes else variant.backend.title,
         "artifact_size": judged.shipped.stat().st_size,
         "source_size": variant.source.size,
         "runtimes": {

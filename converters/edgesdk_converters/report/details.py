@@ -7,69 +7,71 @@ from html import escape
 from typing import Any
 
 from edgesdk_converters.report import charts
+from edgesdk_converters.report.table import table
+from edgesdk_converters.report.words import described, is_share, rung_change
 
 Plain = Mapping[str, Any]
 
 
-def artifact_section(report: Plain, variant: Plain) -> str:
-    """Return what is known of one artifact; targets share it."""
-    del report
+def artifact_section(variants: Sequence[Plain]) -> str:
+    """Return what is known of one artifact, which one or several targets share."""
+    variant = variants[0]
     parts = [
+        *map(_placement, variants),
         _figures(variant),
         _classes(variant),
         _parity(variant),
         _layers(variant),
         _saturation(variant),
-        _placement(variant),
         _ranges(variant),
     ]
-    recipe = variant["recipe"]
-    title = f"{variant['format']} · {recipe['name']}"
-    return f"<section><h2>{escape(title)}</h2><p>{escape(recipe['summary'])}.</p>{''.join(parts)}</section>"
+    recipe, artifact_format = variant["recipe"], variant["format"]
+    words = described(recipe, artifact_format)
+    if tool := variant.get("made_by"):
+        words = f"the float {artifact_format} file, quantized and built by {tool}"
+    title = f"{artifact_format} · {recipe['name']}"
+    targets = ", ".join(dict.fromkeys(each["target"] for each in variants))
+    lead = f"{words[0].upper()}{words[1:]}. For {targets}."
+    return f"<section><h2>{escape(title)}</h2><p>{escape(lead)}</p>{''.join(parts)}</section>"
 
 
 def ladder_section(report: Plain) -> str:
     """Return what the repair ladder tried, where it was climbed."""
-    parts = [_ladder(name, found) for name, found in (report.get("pareto") or {}).items()]
+    share = is_share(report)
+    parts = [_ladder(name, found, share=share) for name, found in (report.get("pareto") or {}).items()]
     if not parts:
         return ""
     lead = (
         "Recipes from the fastest to the gentlest, until one passed; bold: nothing else that was tried is better in "
-        "every respect."
+        "every respect. Change: artifact minus float."
     )
     return f"<section><h2>Repair</h2><p>{lead}</p>{''.join(parts)}</section>"
 
 
-def _ladder(name: str, found: Plain) -> str:
-    head = "".join(f"<th{mark}>{title}</th>" for title, mark in _LADDER)
-    rows = "".join(_rung(point, found["front"]) for point in found["points"])
-    return f"<h3>{escape(name)}</h3><div class='scroll'><table><tr>{head}</tr>{rows}</table></div>"
+def _ladder(name: str, found: Plain, *, share: bool) -> str:
+    rows = (_rung(point, found["front"], share=share) for point in found["points"])
+    return f"<h3>{escape(name)}</h3>{table(_LADDER, rows)}"
 
 
 _LADDER = (
-    ("recipe", ""),
-    ("judged", " class=n"),
-    ("loss", " class=n"),
-    ("kB", " class=n"),
-    ("x float's speed", " class=n"),
-    ("", ""),
+    ("recipe", False),
+    ("judged", True),
+    ("change (95 %)", True),
+    ("kB", True),
+    ("x float's speed", True),
+    ("gate", False),
 )
 
 
-def _rung(point: Plain, front: Sequence[str]) -> str:
+def _rung(point: Plain, front: Sequence[str], *, share: bool) -> list[str]:
     name = escape(point["recipe"])
-    shown = [
-        ("value", "{:.4f}", 1),
-        ("loss", "{:+.4f}", 1),
-        ("size", "{:,.1f}", 1000),
-        ("speedup", "{:.2f}", 1),
-    ]
-    numbers = "".join(
-        f"<td class=n>{'' if point.get(key) is None else words.format(point[key] / unit)}</td>"
-        for key, words, unit in shown
+    shown = [("value", "{:.4f}", 1), ("size", "{:,.1f}", 1000), ("speedup", "{:.2f}", 1)]
+    judged, size, speed = (
+        "" if point.get(key) is None else words.format(point[key] / unit) for key, words, unit in shown
     )
     end = "<span class='tag pass'>pass</span>" if point["passed"] else escape(str(point.get("why") or ""))
-    return f"<tr><td>{f'<b>{name}</b>' if point['recipe'] in front else name}</td>{numbers}<td>{end}</td></tr>"
+    first = f"<b>{name}</b>" if point["recipe"] in front else name
+    return [first, judged, rung_change(point, share=share), size, speed, end]
 
 
 def _details(variant: Plain) -> Plain:
@@ -82,14 +84,12 @@ def _figures(variant: Plain) -> str:
     averages = {**(details.get("averages") or {}), **_of_numbers(details)}
     if not averages:
         return ""
-    rows = "".join(
-        f"<tr><td>{escape(name)}</td><td class=n>{each['artifact']:.4f}</td><td class=n>{each['source']:.4f}</td>"
-        f"<td class=n>{each['artifact'] - each['source']:+.4f}</td></tr>"
+    rows = (
+        [escape(name), f"{each['artifact']:.4f}", f"{each['source']:.4f}", f"{each['artifact'] - each['source']:+.4f}"]
         for name, each in averages.items()
     )
-    head = "<tr><th>figure</th><th class=n>artifact</th><th class=n>float</th><th class=n>change</th></tr>"
-    table = f"<div class='scroll'><table>{head}{rows}</table></div>"
-    return f"<details><summary>All figures of the task</summary>{table}</details>"
+    columns = (("figure", False), ("artifact", True), ("float", True), ("change, in its own unit", True))
+    return f"<details><summary>All figures of the task</summary>{table(columns, rows)}</details>"
 
 
 def _of_numbers(details: Plain) -> dict[str, dict[str, float]]:
@@ -132,19 +132,29 @@ def _parity(variant: Plain) -> str:
     parity = _details(variant).get("parity") or {}
     if not parity:
         return ""
-    rows = "".join(
-        f"<tr><td>{escape(name)}</td><td class=n>{each['max_abs']:.4g}</td><td class=n>{each['rmse']:.4g}</td>"
-        f"<td class=n>{each['snr_db']:.1f}</td><td class=n>{each['cosine']:.6f}</td></tr>"
+    rows = (
+        [
+            escape(name),
+            f"{each['max_abs']:.4g}",
+            f"{each['rmse']:.4g}",
+            f"{each['snr_db']:.1f}",
+            f"{each['cosine']:.6f}",
+        ]
         for name, each in parity.items()
         if each
     )
-    head = (
-        "<tr><th>output</th><th class=n>largest difference</th><th class=n>RMSE</th><th class=n>signal/noise, dB</th>"
-        "<th class=n>cosine</th></tr>"
-    )
     agreement = _details(variant).get("agreement")
     same = f"<p>Both answer the same class on {agreement:.2%} of the samples.</p>" if agreement is not None else ""
-    return f"<h3>Outputs against float</h3>{same}<div class='scroll'><table>{head}{rows}</table></div>"
+    return f"<h3>Outputs against float</h3>{same}{table(_PARITY, rows)}"
+
+
+_PARITY = (
+    ("output", False),
+    ("largest difference", True),
+    ("RMSE", True),
+    ("signal/noise, dB", True),
+    ("cosine", True),
+)
 
 
 def _layers(variant: Plain) -> str:
@@ -171,6 +181,22 @@ def _saturation(variant: Plain) -> str:
     return f"<h3>On x86 without VNNI</h3><p>{escape(said)}.</p>"
 
 
+def on_accelerator(variant: Plain) -> float | None:
+    """Return the share of a variant's work on its accelerator, 0 … 1: of multiply-accumulates, else of operators.
+
+    Where no compiler of ours placed it, it is what the lint foresees; None where there is no accelerator.
+    """
+    found, lint = variant.get("placement"), variant.get("lint")
+    if found:
+        whole = found["accelerator"] + found["cpu"]
+        by_count = found["accelerator"] / whole if whole else 0.0
+        return by_count if found.get("macs_share") is None else float(found["macs_share"])
+    if not lint:
+        return None
+    off, whole = (lint["macs_off"], lint["macs"]) if lint["macs"] else (lint["ops_off"], lint["ops"])
+    return 1 - off / whole if whole else 0.0
+
+
 def _placement(variant: Plain) -> str:
     found = variant.get("placement")
     if not found:
@@ -178,12 +204,9 @@ def _placement(variant: Plain) -> str:
     share = found.get("macs_share")
     shown = "" if share is None else f", {share:.1%} of the multiplications"
     lead = f"{found['accelerator']} operators on the accelerator{shown}; {found['cpu']} on the CPU."
-    rows = "".join(
-        f"<tr><td>{escape(str(each['name']))}</td><td>{escape(str(each['op']))}</td><td>{escape(str(each['why']))}</td></tr>"
-        for each in found.get("fallback", ())
-    )
-    table = f"<div class='scroll'><table><tr><th>operator</th><th>kind</th><th>why</th></tr>{rows}</table></div>"
-    return f"<h3>Placement</h3><p>{escape(lead)}</p>{table if rows else ''}"
+    rows = [[escape(str(each[key])) for key in ("name", "op", "why")] for each in found.get("fallback", ())]
+    beside = table((("operator", False), ("kind", False), ("why", False)), rows) if rows else ""
+    return f"<h3>Placement on {escape(variant['target'])}</h3><p>{escape(lead)}</p>{beside}"
 
 
 def _ranges(variant: Plain) -> str:

@@ -8,7 +8,9 @@ from importlib.resources import files
 from typing import Any
 
 from edgesdk_converters.report import charts
-from edgesdk_converters.report.details import artifact_section, ladder_section
+from edgesdk_converters.report.details import artifact_section, ladder_section, on_accelerator
+from edgesdk_converters.report.table import table
+from edgesdk_converters.report.words import change, is_share, kind_of, worse
 
 PAGE_NAME = "report.html"
 Plain = Mapping[str, Any]
@@ -27,7 +29,7 @@ def render(report: Plain) -> str:
         _verdict(report),
         _cards(report),
         _variants(report),
-        *(artifact_section(report, variant) for variant in distinct(report)),
+        *(artifact_section(variants) for variants in grouped(report)),
         ladder_section(report),
         _data(report),
         _origin(report),
@@ -40,14 +42,13 @@ def render(report: Plain) -> str:
     )
 
 
-def distinct(report: Plain) -> Iterator[Plain]:
-    """Yield one variant per artifact: targets share them."""
-    seen = set[tuple[str, str]]()
+def grouped(report: Plain) -> list[list[Plain]]:
+    """Return the variants by artifact: targets share them, unless a vendor's tool quantizes by itself."""
+    groups: dict[tuple[str, ...], list[Plain]] = {}
     for variant in report["variants"]:
-        key = (variant["format"], variant["recipe"]["name"])
-        if key not in seen:
-            seen.add(key)
-            yield variant
+        made = variant["target"] if variant.get("made_by") else ""
+        groups.setdefault((variant["format"], variant["recipe"]["name"], made), []).append(variant)
+    return list(groups.values())
 
 
 def verdict_of(variant: Plain) -> Plain | None:
@@ -103,14 +104,18 @@ def _cards(report: Plain) -> str:
     variants = report["variants"]
     if not variants:
         return ""
-    cards = []
+    cards = [*_placed(variants)]
     smallest = min(variants, key=lambda variant: variant["artifact_size"] / variant["source_size"])
     ratio = smallest["source_size"] / smallest["artifact_size"]
     cards.append((f"{ratio:.1f} x", f"smaller than its source: {smallest['format']} {smallest['recipe']['name']}"))
     judged = [variant["evaluation"] for variant in variants if variant.get("evaluation")]
     if judged:
-        worst = min(judged, key=lambda found: found["difference"] * (1 if kind_of(found)["greater_is_better"] else -1))
-        cards.append((_change(worst), f"{worst['metric']} against float, where it changes worst"))
+        kind = kind_of(judged[0])
+        worst = min(judged, key=lambda found: found["difference"] * (1 if kind["greater_is_better"] else -1))
+        shown = change(worst["difference"], None, share=kind["share"])
+        of = f", the worst of {len(judged)}" if len(judged) > 1 else ""
+        sign = worse(greater=kind["greater_is_better"])
+        cards.append((shown, f"change of {worst['metric']} against float{of}; {sign}"))
         cards.append((f"{worst['samples']:,}", "samples judged, the same for both"))
     timed = [variant["latency"] for variant in variants if (variant.get("latency") or {}).get("timed")]
     if timed:
@@ -122,61 +127,74 @@ def _cards(report: Plain) -> str:
     return f"<div class='cards'>{made}</div>"
 
 
-def kind_of(found: Plain) -> Plain:
-    """Say of an evaluation's metric whether it is a share, which changes by points, and whether more is better."""
-    kind: Plain = found["details"]["metric"]
-    return kind
-
-
-def _change(found: Plain) -> str:
-    return f"{100 * found['difference']:+.2f} pt" if kind_of(found)["share"] else f"{found['difference']:+.4g}"
+def _placed(variants: Sequence[Plain]) -> Iterator[tuple[str, str]]:
+    """Yield the share on an accelerator where it is least: as its compiler placed it, else as the lint foresees it."""
+    known = [(share, variant) for variant in variants if (share := on_accelerator(variant)) is not None]
+    if known:
+        share, variant = min(known, key=lambda each: each[0])
+        of = f", the least of {len(known)} targets" if len(known) > 1 else ""
+        how = (
+            "of the work on the accelerator"
+            if variant.get("placement")
+            else "of the work fits the accelerator, by rules"
+        )
+        yield f"{share:.1%}", f"{how} of {variant['target']}{of}"
 
 
 def _variants(report: Plain) -> str:
     variants = report["variants"]
     if not variants:
         return ""
-    rows = "".join(_row(variant) for variant in variants)
-    elsewhere = any(not variant["evaluation"]["on_target"] for variant in variants if variant.get("evaluation"))
-    note = "<p>* judged on this machine, not on the target's architecture.</p>" if elsewhere else ""
-    head = "".join(f"<th{' class=n' if number else ''}>{name}</th>" for name, number in _COLUMNS)
+    judged = [variant["evaluation"] for variant in variants if variant.get("evaluation")]
+    notes = (
+        [f"Change: artifact minus float; {worse(greater=kind_of(judged[0])['greater_is_better'])}."] if judged else []
+    )
+    if not all(found["on_target"] for found in judged):
+        notes.append("* judged on this machine, not on the target's architecture.")
+    placed = any(on_accelerator(variant) is not None for variant in variants)
+    columns = [column for column in _COLUMNS if placed or column[0] != ACCELERATOR]
+    rows = [[_cells(variant)[name] for name, _number in columns] for variant in variants]
+    if is_share(report):
+        columns = [(IN_POINTS if name == CHANGE else name, number) for name, number in columns]
     return (
         "<section><h2>Variants</h2><p>Each artifact ran in its own runtime, on the samples of its float source.</p>"
-        f"<div class='scroll'><table><tr>{head}</tr>{rows}</table></div>{note}{_plots(report)}</section>"
+        f"{table(columns, rows)}<p>{' '.join(notes)}</p>{_plots(report)}</section>"
     )
 
 
+ACCELERATOR, CHANGE, IN_POINTS = "on accelerator", "change (95 %)", "change, points (95 %)"
 _COLUMNS = (
     ("variant", False),
     ("gate", False),
+    (ACCELERATOR, True),
     ("kB", True),
     ("judged", True),
     ("float", True),
-    ("change (95 %)", True),
-    ("x float's speed", True),
+    (CHANGE, True),
+    ("x float speed", True),
     ("runtime", False),
 )
 
 
-def _row(variant: Plain) -> str:
+def _cells(variant: Plain) -> dict[str, str]:
+    """Return the cells of a variant by their columns."""
     found, verdict, latency = variant.get("evaluation"), verdict_of(variant), variant.get("latency") or {}
     outcome = verdict["outcome"] if verdict is not None else "unjudged"
-    cells = [
-        f"<td>{escape(variant['variant'])}</td><td><span class='tag {outcome}'>{outcome.replace('-', ' ')}</span></td>"
-    ]
-    numbers = [f"{variant['artifact_size'] / 1000:,.1f}", "", "", "", ""]
+    cells = dict.fromkeys((name for name, _number in _COLUMNS), "")
+    cells["variant"] = escape(variant["variant"])
+    cells["gate"] = f"<span class='tag {outcome}'>{outcome.replace('-', ' ')}</span>"
+    share = on_accelerator(variant)
+    if share is not None:
+        cells[ACCELERATOR] = f"{share:.1%}{'' if variant.get('placement') else ' (by rules)'}"
+    cells["kB"] = f"{variant['artifact_size'] / 1000:,.1f}"
     if found is not None:
-        low, high = found["interval"]
-        shares = kind_of(found)["share"]
         mark = "" if found["on_target"] else "*"
-        numbers[1:3] = [f"{found['value']:.4f}{mark}", f"{found['source_value']:.4f}"]
-        bounds = f"{100 * low:+.2f} to {100 * high:+.2f}" if shares else f"{low:+.4g} to {high:+.4g}"
-        numbers[3] = f"{_change(found)} ({bounds})"
+        cells |= {"judged": f"{found['value']:.4f}{mark}", "float": f"{found['source_value']:.4f}"}
+        cells[CHANGE] = change(found["difference"], found["interval"], share=kind_of(found)["share"], unit=False)
     if latency.get("timed"):
-        numbers[4] = f"{latency['speedup']:.2f}{'' if latency['on_target'] else '*'}"
-    cells += [f"<td class=n>{escape(number)}</td>" for number in numbers]
-    runtimes = ", ".join(each["runtime"] for each in variant["runtimes"].values())
-    return f"<tr>{''.join(cells)}<td>{escape(runtimes)}</td></tr>"
+        cells["x float speed"] = f"{latency['speedup']:.2f}{'' if latency['on_target'] else '*'}"
+    cells["runtime"] = escape(", ".join(each["runtime"] for each in variant["runtimes"].values()))
+    return cells
 
 
 def _plots(report: Plain) -> str:
@@ -193,7 +211,7 @@ def _plots(report: Plain) -> str:
         title = f"Change of {escape(found['metric'])} against float, {unit}{less}, with 95 % paired intervals"
         parts.append(f"<h3>{title}</h3><figure>{drawing}</figure>")
     sizes = [(source["file"], source["size"], "float") for source in report["sources"]]
-    made = list(distinct(report))
+    made = [variants[0] for variants in grouped(report)]
     sizes += [(f"{each['format']} {each['recipe']['name']}", each["artifact_size"], "own") for each in made]
     parts.append(f"<h3>Size</h3><figure>{charts.sizes(sizes)}</figure>")
     parts.append(_speed(made))

@@ -7,6 +7,8 @@ from html import escape
 from typing import Literal
 
 Anchor = Literal["start", "middle", "end"]
+WIDE = 560
+"""Units of drawings that a narrow screen makes so small that their words need larger letters."""
 CHARACTER = 6.1
 """About the width of a character of the labels, in the drawing's units."""
 
@@ -52,10 +54,10 @@ class Drawing:
 
     def svg(self) -> str:
         """Return the drawing."""
-        size = f"min-width:{min(0.6 * self.width, 520):.0f}px;max-width:{self.width * 1.25:.0f}px"
+        size = f"min-width:{min(0.6 * self.width, 320):.0f}px;max-width:{self.width * 1.25:.0f}px"
         return (
             f'<svg viewBox="0 0 {self.width:.0f} {self.height:.0f}" role="img" aria-label="{escape(self.title)}" '
-            f'style="{size}">{"".join(self._parts)}</svg>'
+            f'class="{"wide" if self.width >= WIDE else "narrow"}" style="{size}">{"".join(self._parts)}</svg>'
         )
 
 

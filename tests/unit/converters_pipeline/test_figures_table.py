@@ -8,7 +8,7 @@ from edgesdk_converters.progress import summary
 from rich.console import Console
 
 
-def _printed(metric: str, *, share: bool, greater: bool) -> str:
+def _printed(metric: str, *, share: bool, greater: bool, name: str = "onnx-int8", width: int = 200) -> str:
     evaluation = {
         "metric": metric,
         "value": 0.5,
@@ -21,9 +21,9 @@ def _printed(metric: str, *, share: bool, greater: bool) -> str:
         "on_target": True,
         "details": {"metric": {"share": share, "greater_is_better": greater}},
     }
-    variant = {"variant": "onnx-int8", "artifact_size": 2000, "evaluation": evaluation}
+    variant = {"variant": name, "artifact_size": 2000, "evaluation": evaluation}
     out = io.StringIO()
-    Console(file=out, width=200).print(summary(SimpleNamespace(report={"variants": [variant]})))
+    Console(file=out, width=width).print(summary(SimpleNamespace(report={"variants": [variant]})))
     return out.getvalue()
 
 
@@ -41,3 +41,16 @@ def test_an_error_keeps_its_unit_and_says_that_less_is_better(metric):
     text = _printed(metric, share=False, greater=False)
     assert "-0.0026 (-0.003 to -0.002)" in text
     assert "in its own unit, not points; less is better" in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_a_long_name_stands_whole_whatever_the_width(width):
+    """Of a narrow terminal it gets a line of its own, with the figures below under their headings; it never wraps."""
+    name = "linux-x86_64-cpu-onnx-int8-per-channel-fast-7-bit"
+    lines = _printed("accuracy", share=True, greater=True, name=name, width=width).splitlines()
+    [row] = [place for place, line in enumerate(lines) if name in line]
+    figures = lines[row if width == 200 else row + 1]
+    assert "-0.26 (-0.30 to -0.20)" in figures
+    [head] = [line for line in lines if "change in points" in line]
+    assert head.index("change") == figures.index("-0.26")
+    assert max(map(len, lines)) <= width
