@@ -31,7 +31,7 @@ def changes(variants: Sequence[Mapping[str, Any]], limit: float | None, *, share
     rows = [(variant["variant"], variant["evaluation"]) for variant in variants if variant.get("evaluation")]
     values = [bound for _name, found in rows for bound in (*found["interval"], found["difference"])]
     edge = max(max(map(abs, values), default=0) * 1.1, 1.25 * (limit or 0), 1e-4 if share else 1e-12)
-    drawing = Drawing(WIDE, 34 + ROW * len(rows), "Change of the metric against the float source, with intervals")
+    drawing = Drawing(WIDE, 38 + ROW * len(rows), "Change of the metric against the float source, with intervals")
     x = Scale(-edge, edge, 20, WIDE - 20)
     bottom, times = 6 + ROW * len(rows), 100 if share else 1
     if limit:
@@ -52,7 +52,7 @@ def changes(variants: Sequence[Mapping[str, Any]], limit: float | None, *, share
 
 def classes(source: Sequence[Mapping[str, Any]], artifact: Sequence[Mapping[str, Any]]) -> str:
     """Draw how many samples of each class are found, float and artifact, with 95 % intervals of the artifact's."""
-    drawing = Drawing(WIDE, 34 + ROW * len(artifact), "Share of each class that is found")
+    drawing = Drawing(WIDE, 38 + ROW * len(artifact), "Share of each class that is found")
     x, bottom = Scale(0, 1, 12, WIDE - 20), 6 + ROW * len(artifact)
     _axis(drawing, x, bottom, lambda value: f"{value:g}", "found")
     for row, (before, now) in enumerate(zip(source, artifact, strict=True)):
@@ -97,7 +97,7 @@ def layers(found: Mapping[str, Any]) -> str:
     if len(shown) > MOST_ROWS:
         worst = sorted(shown, key=lambda layer: layer["figures"]["snr_db"])[:MOST_ROWS]
         shown = [layer for layer in shown if layer in worst]
-    drawing = Drawing(WIDE, 34 + LINE * len(shown), "Signal-to-noise ratio of each layer against the float model")
+    drawing = Drawing(WIDE, 38 + LINE * len(shown), "Signal-to-noise ratio of each layer against the float model")
     x, bottom = Scale(0, 60, 2, WIDE - 20), 4 + LINE * len(shown)
     _axis(drawing, x, bottom, lambda value: f"{value:g}", "dB: more is nearer to float")
     for row, layer in enumerate(shown):
@@ -117,7 +117,7 @@ def ranges(found: Mapping[str, Sequence[float]]) -> str:
     """Draw the range of each tensor that calibration gave, on a scale that compresses large values."""
     rows = list(found.items())[:MOST_ROWS]
     edge = max((max(abs(low), abs(high)) for _name, (low, high) in rows), default=1.0) or 1.0
-    drawing = Drawing(WIDE, 34 + LINE * len(rows), "Ranges of the tensors that calibration gave")
+    drawing = Drawing(WIDE, 38 + LINE * len(rows), "Ranges of the tensors that calibration gave")
     x, bottom = Scale(-_squeezed(edge), _squeezed(edge), 20, WIDE - 20), 4 + LINE * len(rows)
     for value in (-100.0, -10.0, -1.0, 0.0, 1.0, 10.0, 100.0):
         if abs(value) <= edge:
@@ -148,7 +148,7 @@ def speeds(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     """Draw how many times as fast as float each artifact is, with its interval, on a scale of ratios."""
     bounds = [bound for _name, found in rows for bound in found["interval"]]
     edge = max(2.0, *(max(bound, 1 / bound) for bound in bounds)) * 1.15
-    drawing = Drawing(WIDE, 34 + ROW * len(rows), "Speed against float on the machine that converted")
+    drawing = Drawing(WIDE, 38 + ROW * len(rows), "Speed against float on the machine that converted")
     x, bottom = Scale(-math.log(edge), math.log(edge), 20, WIDE - 20), 6 + ROW * len(rows)
     for value in (0.1, 0.2, 0.5, 1, 2, 5, 10):
         if 1 / edge <= value <= edge:

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgesdk_converters.report import charts
 from edgesdk_converters.report.table import table
-from edgesdk_converters.report.words import described, is_share, rung_change
+from edgesdk_converters.report.words import artifact_name, described, is_share, rung_change
 
 Plain = Mapping[str, Any]
 
@@ -29,7 +29,7 @@ def artifact_section(variants: Sequence[Plain]) -> str:
     words = described(recipe, artifact_format)
     if tool := variant.get("made_by"):
         words = f"the float {artifact_format} file, quantized and built by {tool}"
-    title = f"{artifact_format} · {recipe['name']}"
+    title = artifact_name(variant).replace(" ", " · ", 1)
     targets = ", ".join(dict.fromkeys(each["target"] for each in variants))
     lead = f"{words[0].upper()}{words[1:]}. For {targets}."
     return f"<section><h2>{escape(title)}</h2><p>{escape(lead)}</p>{''.join(parts)}</section>"

@@ -10,7 +10,7 @@ from typing import Any
 from edgesdk_converters.report import charts
 from edgesdk_converters.report.details import artifact_section, ladder_section, on_accelerator
 from edgesdk_converters.report.table import table
-from edgesdk_converters.report.words import change, is_share, kind_of, worse
+from edgesdk_converters.report.words import artifact_name, change, is_share, kind_of, worse
 
 PAGE_NAME = "report.html"
 Plain = Mapping[str, Any]
@@ -107,7 +107,7 @@ def _cards(report: Plain) -> str:
     cards = [*_placed(variants)]
     smallest = min(variants, key=lambda variant: variant["artifact_size"] / variant["source_size"])
     ratio = smallest["source_size"] / smallest["artifact_size"]
-    cards.append((f"{ratio:.1f} x", f"smaller than its source: {smallest['format']} {smallest['recipe']['name']}"))
+    cards.append((f"{ratio:.1f} x", f"smaller than its source: {artifact_name(smallest)}"))
     judged = [variant["evaluation"] for variant in variants if variant.get("evaluation")]
     if judged:
         kind = kind_of(judged[0])
@@ -133,12 +133,11 @@ def _placed(variants: Sequence[Plain]) -> Iterator[tuple[str, str]]:
     if known:
         share, variant = min(known, key=lambda each: each[0])
         of = f", the least of {len(known)} targets" if len(known) > 1 else ""
-        how = (
-            "of the work on the accelerator"
-            if variant.get("placement")
-            else "of the work fits the accelerator, by rules"
+        how = "on the accelerator" if variant.get("placement") else "fits the accelerator, by the lint's rules,"
+        yield (
+            f"{'' if variant.get('placement') else FORESEEN}{share:.1%}",
+            f"of the work {how} of {variant['target']}{of}",
         )
-        yield f"{share:.1%}", f"{how} of {variant['target']}{of}"
 
 
 def _variants(report: Plain) -> str:
@@ -151,6 +150,8 @@ def _variants(report: Plain) -> str:
     )
     if not all(found["on_target"] for found in judged):
         notes.append("* judged on this machine, not on the target's architecture.")
+    if any(on_accelerator(variant) is not None and not variant.get("placement") for variant in variants):
+        notes.append(f"{FORESEEN} as the lint's rules foresee it.")
     placed = any(on_accelerator(variant) is not None for variant in variants)
     columns = [column for column in _COLUMNS if placed or column[0] != ACCELERATOR]
     rows = [[_cells(variant)[name] for name, _number in columns] for variant in variants]
@@ -162,6 +163,7 @@ def _variants(report: Plain) -> str:
     )
 
 
+FORESEEN = "≈"
 ACCELERATOR, CHANGE, IN_POINTS = "on accelerator", "change (95 %)", "change, points (95 %)"
 _COLUMNS = (
     ("variant", False),
@@ -185,7 +187,7 @@ def _cells(variant: Plain) -> dict[str, str]:
     cells["gate"] = f"<span class='tag {outcome}'>{outcome.replace('-', ' ')}</span>"
     share = on_accelerator(variant)
     if share is not None:
-        cells[ACCELERATOR] = f"{share:.1%}{'' if variant.get('placement') else ' (by rules)'}"
+        cells[ACCELERATOR] = f"{'' if variant.get('placement') else FORESEEN}{share:.1%}"
     cells["kB"] = f"{variant['artifact_size'] / 1000:,.1f}"
     if found is not None:
         mark = "" if found["on_target"] else "*"
@@ -212,7 +214,7 @@ def _plots(report: Plain) -> str:
         parts.append(f"<h3>{title}</h3><figure>{drawing}</figure>")
     sizes = [(source["file"], source["size"], "float") for source in report["sources"]]
     made = [variants[0] for variants in grouped(report)]
-    sizes += [(f"{each['format']} {each['recipe']['name']}", each["artifact_size"], "own") for each in made]
+    sizes += [(artifact_name(each), each["artifact_size"], "own") for each in made]
     parts.append(f"<h3>Size</h3><figure>{charts.sizes(sizes)}</figure>")
     parts.append(_speed(made))
     return "".join(parts)
@@ -223,7 +225,7 @@ def _speed(made: Sequence[Plain]) -> str:
     if not timed:
         return ""
     machine = timed[0][1]["machine"]
-    drawing = charts.speeds([(f"{each['format']} {each['recipe']['name']}", found) for each, found in timed])
+    drawing = charts.speeds([(artifact_name(each), found) for each, found in timed])
     return (
         f"<h3>Speed against float on {escape(machine['processor'])} ({escape(machine['architecture'])})</h3>"
         f"<figure>{drawing}<figcaption>Both called in turn, one thread; medians of rounds. It is the time of the "

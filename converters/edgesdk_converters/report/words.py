@@ -66,6 +66,12 @@ def rung_change(point: Plain, *, share: bool, unit: bool = True) -> str:
     return change(difference, bounds, share=share, unit=unit)
 
 
+def artifact_name(variant: Plain) -> str:
+    """Return what an artifact is called: its format and recipe; with its target where a vendor's tool quantized it."""
+    tail = f" for {variant['target']}" if variant.get("made_by") else ""
+    return f"{variant['format']} {variant['recipe']['name']}{tail}"
+
+
 def described(recipe: Plain, artifact_format: str) -> str:
     """Return what a recipe does to a format, as a phrase; recipes make several formats, each in its own way."""
     options: Plain = recipe.get(artifact_format) or {}

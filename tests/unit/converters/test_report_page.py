@@ -181,6 +181,21 @@ def test_one_artifact_has_one_section():
     assert page.count("<h3>Confusion</h3>") == 1
 
 
+def test_what_a_vendors_tool_quantizes_is_an_artifact_of_its_own():
+    """Its recipe has the name of the portable one's, and another file; targets that share a file have one section."""
+    report, lint = copy.deepcopy(REPORT), {"macs": 100, "macs_off": 25, "ops": 4, "ops_off": 2}
+    own = {"variant": "rk3588-int8", "target": "rk3588", "made_by": "Rockchip's rknn-toolkit2"}
+    seen = {"variant": "jetson-int8", "target": "jetson", "placement": None, "lint": lint}
+    report["variants"] += [{**VARIANT, **own}, {**VARIANT, **seen}]
+    page, words = read(report)
+    assert page.count("<h3>Confusion</h3>") == 2
+    assert "onnx · int8 for rk3588 The float onnx file, quantized and built by Rockchip's rknn-toolkit2." in words
+    assert words.count("Placement on") == 3
+    assert "≈75.0%" in words
+    least = "≈75.0% of the work fits the accelerator, by the lint's rules, of jetson, the least of 4 targets"
+    assert least in words
+
+
 @pytest.mark.parametrize("missing", ["evaluation", "layers", "latency", "conversion", "placement"])
 def test_what_was_not_measured_is_left_out(missing):
     """A page is made of whatever there is."""
