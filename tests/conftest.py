@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,10 +15,38 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 """Tests start hundreds of processes: one that may not keep bytecode compiles all it imports anew (TensorFlow: 6 s)."""
 
+LONGEST = (
+    "e2e/test_outages.py",
+    "integration/converters_compress/test_training.py",
+    "integration/crash/test_crash_explorer.py",
+    "integration/converters_sources/test_tensorflow_sources.py",
+    "e2e/test_bad_input.py",
+    "e2e/test_agent_killed.py",
+    "e2e/test_rollouts_e2e.py",
+    "integration/faults/test_soak.py",
+    "integration/fleet/test_hub_process.py",
+    "integration/converters_pipeline/test_refusals.py",
+    "integration/converters_pipeline/test_repair_ladder.py",
+    "vendor/test_format_converters.py",
+    "integration/converters_pipeline/test_recurrent.py",
+    "unit/test_stats.py",
+)
+"""What takes half a minute or more begins first: xdist would keep files of few tests for the end, where cores idle.
+
+The first of `e2e` makes what the others copy, so they come after what waits for nothing."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let xdist give out files in the order of the collection."""
+    config.option.loadscopereorder = False
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip what lacks a Debian package, by name; under CI a missing package is a failure instead."""
+    """Order files by what they take; skip what lacks a Debian package: under CI a missing one is a failure instead."""
     del config
+    tests = Counter(item.path for item in items)
+    first = {ROOT / "tests" / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (first.get(item.path, len(first)), -tests[item.path], item.path))
     programs = {"mosquitto": shutil.which("mosquitto", path=os.environ.get("PATH", "") + os.pathsep + "/usr/sbin")}
     postgresql = shutil.which("postgres") or next(Path("/usr/lib/postgresql").glob("*/bin/postgres"), None)
     for item in items:
