@@ -293,7 +293,7 @@ class _Place:
 
     def _compare(self, reference: dict[str, Any], found: dict[str, Any]) -> Compared:
         contract = read_contract(self._folder / "contract.toml")
-        labels = open_data(self._folder / "evaluation.npz", contract, labelled=self._case.labelled).truth
+        labels = open_data(self._folder / "evaluation.npz", contract, labelled=False).truth
         ordered = {spec.name: found[spec.name] for spec in contract.outputs}
         return compare(self._case.figure, reference, ordered, labels)
 

@@ -78,11 +78,6 @@ class Case:
     max_drop: float = 0.01
     metric: str | None = None
 
-    @property
-    def labelled(self) -> bool:
-        """Whether the truth is known, not only what the float model answers."""
-        return self.figure in {"accuracy", "strings"}
-
 
 def prepare(case: Case, cache: Path) -> Path:
     """Return the case's folder; it is made at the first call, whole or not at all.
