@@ -29,8 +29,8 @@ edge lint model.keras --target rk3588 --contract contract.toml --json
 | `--by` | share of `macs` (default; of a model without any, its operators) or of `ops` |
 | `--json` | one object: `findings`, `ops`, `ops_off`, `macs`, `macs_off`, `refused`, `assumed`, `notes`, `share_off` |
 
-Below the findings stand notes: the rules are a forecast and where they come from, what the target's profile says of itself (`edge
-targets show`), and that a file is quantized already, which `edge convert` does not take as a source.
+Below the findings stand notes: the rules are a forecast and where they come from, what the target's profile says of
+itself (`edge targets show`), and that a file is quantized already, which `edge convert` does not take as a source.
 
 Each finding is one of
 
