@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,8 +73,9 @@ def observed(act: Act, floats: dict[str, Path], windows: Path, contract: dict[st
 
 @pytest.fixture(scope="session")
 def make(act: Act, floats: dict[str, Path], observed: Callable[[Format], Path]) -> Callable[[Recipe, Format], Path]:
-    """Make an artifact by a recipe; return its file."""
+    """Make an artifact by a recipe, once; return its file. `make.__wrapped__` makes it anew."""
 
+    @functools.cache
     def by(recipe: Recipe, kind: Format) -> Path:
         inputs = {"source": floats[kind]}
         if recipe.calibrates(kind):
@@ -88,14 +90,17 @@ def make(act: Act, floats: dict[str, Path], observed: Callable[[Format], Path]) 
 
 @pytest.fixture(scope="session")
 def answers(act: Act, windows: Path, contract: dict[str, Any]) -> Callable[[Path, str], tuple[np.ndarray, dict]]:
-    """Run an artifact in a runtime package; return its scores, ``[N, classes]``, and what `measure` says."""
+    """Run an artifact in a runtime package, once; return its scores, ``[N, classes]``, and what `measure` says."""
 
+    @functools.cache
     def run(artifact: Path, package: str) -> tuple[np.ndarray, dict]:
         runtime = "onnxruntime" if artifact.suffix == ".onnx" else "tflite"
         inputs = {"artifact": artifact, "windows": windows}
         out, said = act("evaluate.measure:measure", inputs, contract=contract, runtime=runtime, package=package)
         assert "unloadable" not in said, said
         with np.load(next(out.glob("windows*.npz"))) as arrays:
-            return arrays["probabilities"].reshape(WINDOWS, -1), said
+            scores = arrays["probabilities"].reshape(WINDOWS, -1)
+        scores.flags.writeable = False  # every test gets this array
+        return scores, said
 
     return run
