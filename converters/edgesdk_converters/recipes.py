@@ -131,7 +131,7 @@ class OnnxFloat16(_Options, frozen=True, kw_only=True, tag="float16"):
 
     Attributes:
         tiny: What is done with constants below 1e-7, as in ``log(x * x + 1e-10)``. ``float32``: they and what they are
-            added to stay in float32. ``float16``: they become 1e-7, for accelerators without float32.
+            added to stay in float32. ``float16``: they become 6e-8, the least half, for accelerators without float32.
     """
 
     precision: ClassVar[Precision] = "float16"

@@ -1,12 +1,12 @@
 """What half precision cannot hold, in ONNX: what depends on it stays in float32, and is not rounded on the way.
 
-Traps of `onnxruntime.transformers.float16`: constants below 1e-7 become 1e-7, so that ``log(x * x + 1e-10)`` of a quiet
-sound has a floor 30 dB higher; and what stays in float32 is rounded to half precision between two such operators.
+Traps of `onnxruntime.transformers.float16`: constants below 6e-8 become 6e-8, so that ``log(x * x + 1e-10)`` of a quiet
+sound has a floor 28 dB higher; and what stays in float32 is rounded to half precision between two such operators.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import onnx
 
 LEAST = 1e-7
-"""The tool's least constant, of magnitude; half precision itself ends at 6e-8, and is coarse from 6e-5 on."""
+"""Constants of a lesser magnitude are tiny: half precision, and the tool, end at 6e-8, and next comes 1.2e-7."""
 KEEPS_SCALE = frozenset({
     "Abs", "Mul", "Pow", "ReduceMean", "ReduceSum", "ReduceSumSquare", "Reshape", "Slice", "Sqrt", "Squeeze",
     "Transpose", "Unsqueeze",
@@ -36,7 +36,8 @@ def beyond_half(model: onnx.ModelProto) -> list[str]:
     for start in model.graph.node:
         if start.op_type != "Constant" and tiny & set(start.input):
             found |= {node.name: node for node in (start, *_above(model, start), *_below(model, start))}
-    return list(found)
+    # A body that stays in float32 would get halves from outside, which the tool casts for nodes alone.
+    return [name for name, node in found.items() if not any(_bodies(node))]
 
 
 def _above(model: onnx.ModelProto, start: onnx.NodeProto) -> list[onnx.NodeProto]:
@@ -64,25 +65,49 @@ def _below(model: onnx.ModelProto, start: onnx.NodeProto) -> list[onnx.NodeProto
     return found
 
 
-def join_islands(model: onnx.ModelProto) -> int:
-    """Take out casts to float16 and back between two nodes of float32, in place; return how many there were."""
+def join_islands(model: onnx.ModelProto, own: Collection[str]) -> int:
+    """Take out casts to float16 and back between two nodes of float32, in place; return how many there were.
+
+    Args:
+        model: As the tool made it.
+        own: Names of the nodes that were there before: a cast of the model itself may narrow integers.
+    """
     import onnx  # noqa: PLC0415 - only in the child
 
-    ends = {output.name for output in model.graph.output}
-    narrowed = {node.output[0]: node.input[0] for node in _casts(model, onnx.TensorProto.FLOAT16)}
-    back = [
-        node
-        for node in _casts(model, onnx.TensorProto.FLOAT)
-        if node.input[0] in narrowed and node.output[0] not in ends
-    ]
+    graphs = list(_graphs(model.graph))
+    ends = {output.name for graph in graphs for output in graph.output}
+    added = [node for node in model.graph.node if node.op_type == "Cast" and node.name not in own]
+    half, single = (
+        [node for node in added if _to(node) == kind] for kind in (onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT)
+    )
+    narrowed = {node.output[0]: node.input[0] for node in half}
+    back = [node for node in single if node.input[0] in narrowed and node.output[0] not in ends]
     instead = {node.output[0]: narrowed[node.input[0]] for node in back}
-    for node in model.graph.node:
+    for node in (each for graph in graphs for each in graph.node):
         node.input[:] = [instead.get(name, name) for name in node.input]
-    read = ends | {name for node in model.graph.node for name in node.input}
-    unread = [node for node in _casts(model, onnx.TensorProto.FLOAT16) if node.output[0] not in read]
-    for node in (*back, *unread):
+    read = ends | {name for graph in graphs for node in graph.node for name in node.input}
+    for node in (*back, *(node for node in half if node.output[0] not in read)):
         model.graph.node.remove(node)
     return len(back)
+
+
+def _to(cast: onnx.NodeProto) -> int:
+    return next(attribute.i for attribute in cast.attribute if attribute.name == "to")
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """Yield a graph and the bodies of its branches and loops, which read its tensors too."""
+    yield graph
+    for node in graph.node:
+        for body in _bodies(node):
+            yield from _graphs(body)
+
+
+def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
 
 
 def _is_tiny(values: NDArray[Any]) -> bool:
@@ -100,7 +125,3 @@ def _constants(model: onnx.ModelProto) -> Iterator[tuple[str, NDArray[Any]]]:
         for attribute in node.attribute if node.op_type == "Constant" else ():
             if attribute.name == "value" and attribute.t.data_type == onnx.TensorProto.FLOAT:
                 yield node.output[0], onnx.numpy_helper.to_array(attribute.t)
-
-
-def _casts(model: onnx.ModelProto, to: int) -> list[onnx.NodeProto]:
-    return [node for node in model.graph.node if node.op_type == "Cast" and node.attribute[0].i == to]

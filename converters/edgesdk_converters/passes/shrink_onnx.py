@@ -33,12 +33,13 @@ def to_float16(call: Call) -> dict[str, Any]:
     options = recipe.onnx
     assert isinstance(options, OnnxFloat16)
     model = onnx.load(call.inputs["source"])
+    own = {node.name for node in model.graph.node}
     left = excluded(model, recipe.float_layers, "float_layers")
     left += beyond_half(model) if options.tiny == "float32" else []
     narrow = FLOAT16_SINCE_12 if opset_of(model) >= MIN_MAX_OPSET else set[str]()
     blocked = sorted(set(DEFAULT_OP_BLOCK_LIST) - narrow)
     made = convert_float_to_float16(model, keep_io_types=True, op_block_list=blocked, node_block_list=left)
-    join_islands(made)
+    join_islands(made, own)
     half = sum(entry.data_type == onnx.TensorProto.FLOAT16 for entry in made.graph.initializer)
     if not half:
         raise ReleaseError("conversion-failed", "nothing became float16: the model has no float32 weights")

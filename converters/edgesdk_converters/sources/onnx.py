@@ -31,7 +31,7 @@ def pin(call: Call) -> dict[str, Any]:
 
     Functions are inlined, constants become initializers, sizes that the contract fixes are fixed, what compilers do not
     take is written out (`settled`) if ``params["flat"]`` says so, the operator set is within ``params["min_opset"]``
-    and ``max_opset``, the IR version at most ``max_ir``.
+    and ``max_opset``, the IR version at most ``max_ir``, and every node has a name.
 
     Raises:
         TargetError: ``opset-ceiling`` if it cannot be converted to operators that those targets know.
@@ -56,6 +56,7 @@ def pin(call: Call) -> dict[str, Any]:
     if wanted != before:
         model = _converted(model, wanted, source.name, limits)
     pin_ir(model, limits["max_ir"])
+    _name_nodes(model)
     path = call.out / "model.onnx"
     onnx.save(model, path)
     if wanted != before:
@@ -138,6 +139,12 @@ def _tidied(model: onnx.ModelProto) -> onnx.ModelProto:
     graph.input.extend(inputs)
     drop_unused_domains(model)
     return model
+
+
+def _name_nodes(model: onnx.ModelProto) -> None:
+    """Call nodes without a name by what they write: tools leave nodes in float by names, and "" would mean many."""
+    for node in model.graph.node:
+        node.name = node.name or next(filter(None, node.output), "")
 
 
 def _constant(node: onnx.NodeProto) -> onnx.TensorProto | None:

@@ -7,9 +7,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from edgesdk_converters.passes.half_onnx import beyond_half
+from edgesdk_converters.passes.half_onnx import beyond_half, join_islands
 from edgesdk_converters.recipes import RECIPES, OnnxFloat16
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
 SIZE = 16
 QUIET = np.geomspace(1e-6, 1, SIZE, dtype=np.float32)[None]
@@ -92,3 +93,32 @@ def test_a_root_of_what_is_tiny_and_its_quotient_belong_to_it():
     tensors = [numpy_helper.from_array(np.array(value, np.float32), name) for name, value in stored.items()]
     found = beyond_half(helper.make_model(helper.make_graph(nodes, "norm", ends[:1], ends[1:], tensors)))
     assert set(found) == {"squares", "variance", "safe", "deviation", "quotient"}
+
+
+def branch(operator):
+    """A body that adds up or multiplies the level of its surroundings."""
+    nodes = [helper.make_node(operator, ["level", "level"], [operator], name=operator)]
+    return helper.make_graph(nodes, operator, [], [helper.make_tensor_value_info(operator, TensorProto.FLOAT, [SIZE])])
+
+
+def test_islands_take_whole_numbers_and_are_read_by_branches():
+    """The model's own cast of integers stays before an island, and the cast that only a branch reads behind it."""
+    nodes = [
+        helper.make_node("Cast", ["counts"], ["numbers"], name="numbers", to=TensorProto.FLOAT),
+        helper.make_node("Add", ["numbers", "floor"], ["floored"], name="floored"),
+        helper.make_node("Log", ["floored"], ["level"], name="level"),
+        helper.make_node("If", ["twice"], ["y"], name="if", then_branch=branch("Add"), else_branch=branch("Mul")),
+    ]
+    counts = helper.make_tensor_value_info("counts", TensorProto.INT64, [SIZE])
+    ends = [helper.make_tensor_value_info("twice", TensorProto.BOOL, []), counts]
+    floor = numpy_helper.from_array(np.array([1e-10], np.float32), "floor")
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [SIZE])
+    graph = helper.make_graph(nodes, "counts", ends, [y], [floor])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    feeds = {"counts": np.arange(SIZE), "twice": np.array(True)}
+    expected = onnxruntime.InferenceSession(model.SerializeToString()).run(None, feeds)[0]
+    own = {node.name for node in model.graph.node}
+    made = convert_float_to_float16(model, keep_io_types=True, node_block_list=beyond_half(model))
+    assert join_islands(made, own) == 1
+    found = onnxruntime.InferenceSession(made.SerializeToString()).run(None, feeds)[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-3)

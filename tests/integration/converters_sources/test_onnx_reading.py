@@ -55,6 +55,16 @@ def test_the_newest_operator_set_and_ir_come_down_to_what_old_runtimes_read(grap
     same(saved(newest, "again.onnx"), out / "model.onnx")
 
 
+def test_nodes_without_a_name_are_called_by_what_they_write(graph, saved, act):
+    """What a recipe leaves in float is told to tools by names: an empty one would mean every such node."""
+    model = graph()
+    for node in model.graph.node[:3]:
+        node.name = ""
+    out, _ = act("onnx:pin", saved(model))
+    names = [node.name for node in onnx.load(out / "model.onnx").graph.node]
+    assert names == ["c", "features", "g", "flatten", "dense"]
+
+
 def test_an_operator_that_old_sets_do_not_have_is_refused(saved, act, contract):
     """Gelu came with opset 20: for a target of opset 17 there is no conversion, and the error says so."""
     node = helper.make_node("Gelu", ["x"], ["features"], name="gelu")
