@@ -92,7 +92,7 @@ def join_islands(model: onnx.ModelProto, own: Collection[str]) -> int:
 
 
 def _to(cast: onnx.NodeProto) -> int:
-    return next(attribute.i for attribute in cast.attribute if attribute.name == "to")
+    return next(int(attribute.i) for attribute in cast.attribute if attribute.name == "to")
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
