@@ -50,7 +50,7 @@ body is counted once, as the number of rounds is not in the file: with a loop th
 lower bound.
 
 `edge convert` runs the same lint before a vendor's tool gets a file: `--fail-on-fallback` refuses there, the report of
-each variant has it under `lint`. From Python: `edgesdk_converters.lint.graph.read_graph(path)` and
+each variant has it under `lint`. From Python: `edgesdk_converters.lint.read.read_graph(path)` and
 `edgesdk_converters.lint.check.check(graph, profile)`.
 
 """

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from edgesdk_converters.evaluate.metrics import NO_ANSWER
 from edgesdk_converters.evaluate.source import at_random, suspect
+from edgesdk_converters.evaluate.tried import best
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -107,3 +108,16 @@ def test_clean_sets_are_hardly_ever_suspected() -> None:
         truth = drawn(seed, 200)
         alarms += suspect(noisy(truth, 0.6, seed + 1000), truth, LABELS) is not None
     assert alarms == 0
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"), [(150, "normalised already"), (159, "normalised already"), (180, "other")]
+)
+def test_data_that_looks_normalised_is_blamed_where_nothing_else_is_far_better(other: int, expected: str) -> None:
+    """A few rows more by the data's own figures change nothing; exchanged colours may matter more."""
+    found = [
+        {"way": "normalised already", "right": 150, "rows": 200, "doubled": True},
+        {"way": "other", "right": other, "rows": 200, "doubled": False},
+    ]
+    assert best(found)["way"] == expected
+    assert best([]) == {}
