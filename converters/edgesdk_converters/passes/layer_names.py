@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +65,12 @@ def _meant(pattern: str, names: Sequence[str]) -> str:
     parts = {part: short(name) for name in reversed(names) for part in re.split("[;/]", name) if part}
     found = [name for part, name in reversed(parts.items()) if word and word.casefold() in part.casefold()][:NEAR]
     found = list(dict.fromkeys(found or [parts[part] for part in nearest(word, parts)]))
-    return f"Did you mean {' or '.join(f'*{name}*' for name in found)}?" if found else ""
+    return f"Did you mean {' or '.join(f'*{escape(name)}*' for name in found)}?" if found else ""
 
 
 def _some(names: Sequence[str]) -> str:
     known = list(dict.fromkeys(map(short, names)))
+    if not known:
+        return "It has no layers."
     more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
-    return f"Its layers, shortened: {', '.join(known[:SHOWN])}{more}. For example *{known[0]}* names one."
+    return f"Its layers, shortened: {', '.join(known[:SHOWN])}{more}. For example *{escape(known[0])}* names one."

@@ -45,6 +45,17 @@ def test_what_names_none_is_answered_with_what_was_meant(pattern: str, hint: str
     return None
 
 
+def test_names_with_brackets_are_offered_as_patterns_that_mean_them() -> None:
+    """A bracket opens a choice of letters in a pattern; a model without layers has none to offer."""
+    with pytest.raises(ConfigError) as caught:
+        check_patterns(("*convv*",), ["layer[0]/conv"], "float_layers")
+    assert caught.value.hint == "Did you mean *layer[[]0]/conv*?"
+    check_patterns(("*layer[[]0]/conv*",), ["layer[0]/conv"], "float_layers")
+    with pytest.raises(ConfigError) as caught:
+        check_patterns(("*",), [], "float_layers")
+    assert caught.value.hint == "It has no layers."
+
+
 @pytest.mark.parametrize("suffix", ["tflite", "onnx"])
 def test_layers_of_real_files_have_names(repository_root: Path, suffix: str) -> None:
     """Each operator of a TFLite and of an ONNX file can be meant."""
