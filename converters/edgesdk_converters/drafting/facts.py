@@ -46,7 +46,8 @@ def _spans(data: DataSet, given: Path) -> dict[str, tuple[float, float]]:
     for batch in data.batches():
         for name, values in batch.items():
             low, high = spans[name]
-            spans[name] = min(low, float(values.min())), max(high, float(values.max()))
+            # numpy's keep NaN, which `min` forgets.
+            spans[name] = float(np.minimum(low, values.min())), float(np.maximum(high, values.max()))
     bad = [name for name, span in spans.items() if not all(map(math.isfinite, span))]
     if bad:
         raise ConfigError("data-invalid", f"{given}: input {bad[0]!r} holds NaN or infinity, or nothing")

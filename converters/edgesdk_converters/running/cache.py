@@ -65,6 +65,8 @@ class StepCache:
     def find(self, key: str) -> Entry | None:
         """Return the entry of a key; None if there is none or its files are not what was stored."""
         folder = self._folder(key)
+        if not folder.exists():  # what another process stores from now on is whole, and not ours to remove
+            return None
         try:
             record = json.loads((folder / _RECORD).read_bytes())
             hashes: dict[str, str] = record["files"]

@@ -166,6 +166,16 @@ def test_labels_by_name_are_drafted(wearable: Path, tmp_path: Path, kind: str) -
     assert contract.inputs[0].range == (0, 1)
 
 
+def test_data_with_nan_is_refused_wherever_it_is(wearable: Path, tmp_path: Path) -> None:
+    """One value of one row among many batches is enough: a range without it would be none."""
+    values = np.zeros((200, 128, 6), np.float32)
+    values[100, 3, 2] = np.nan
+    np.savez(tmp_path / "data.npz", window=values)
+    with pytest.raises(ConfigError, match="NaN") as caught:
+        draft_contract(wearable / "models" / "v1.tflite", data=[tmp_path / "data.npz"])
+    assert caught.value.code == "data-invalid"
+
+
 def test_data_of_another_shape_is_refused(wearable: Path, tmp_path: Path) -> None:
     """A draft from the wrong data is none."""
     np.savez(tmp_path / "data.npz", window=np.zeros((70, 64, 6), np.float32))

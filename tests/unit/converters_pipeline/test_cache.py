@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 
 import pytest
 from edgesdk_converters.running.cache import StepCache, step_key
@@ -12,12 +13,12 @@ KEY = "ab" + "0" * 62
 PARTS = {"action": "m:f", "inputs": {"a": "1"}, "params": {"p": 1}, "versions": {"numpy": "1"}}
 
 
-def store(cache: StepCache, text: str = "content") -> None:
+def store(cache: StepCache, text: str = "content", key: str = KEY) -> None:
     with cache.workspace() as workspace:
         out = workspace / "out"
         out.mkdir()
         (out / "model.onnx").write_text(text)
-        cache.store(KEY, out, {"nodes": 3}, 1.5)
+        cache.store(key, out, {"nodes": 3}, 1.5)
 
 
 def test_a_stored_step_is_found(tmp_path):
@@ -48,6 +49,29 @@ def test_a_damaged_entry_is_absent(tmp_path, damage):
     assert cache.find(KEY) is None
     store(cache)
     assert cache.find(KEY) is not None
+
+
+def test_who_looks_for_what_is_just_being_stored_removes_nothing(tmp_path):
+    """Several processes use one cache: each entry that one stores is there afterwards, however others look for it."""
+    cache, keys, done = StepCache(tmp_path), [f"{place:02x}" + "0" * 62 for place in range(100)], threading.Event()
+    wanted = [keys[0]]
+
+    def look() -> None:
+        while not done.is_set():
+            cache.find(wanted[0])
+
+    threads = [threading.Thread(target=look) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for key in keys:
+            wanted[0] = key
+            store(cache, key=key)
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert all(cache.find(key) for key in keys)
 
 
 def test_the_first_of_two_equal_results_stays(tmp_path):
