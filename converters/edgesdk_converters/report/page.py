@@ -80,7 +80,7 @@ def _verdict(report: Plain) -> str:
         every = "the one variant" if len(judged) == 1 else f"each of the {len(judged)} variants"
         lead = f"Passed: {every} is shown to lose at most {_limit(judged[0])} against float."
         worst = max(judged, key=lambda each: each["loss"])
-        rate = f"Wrong for at most {100 * worst['alpha']:g} % of artifacts that lose more."
+        rate = f"Wrong for at most {100 * worst['alpha']:.2g} % of artifacts that lose more."
         more = f"{rate} Nearest to the limit: {worst['reason']}."
     elif judged:
         lead = f"Packed without the gate: {gate['reason']}"
@@ -107,7 +107,9 @@ def _cards(report: Plain) -> str:
     cards = [*_placed(variants)]
     smallest = min(variants, key=lambda variant: variant["artifact_size"] / variant["source_size"])
     ratio = smallest["source_size"] / smallest["artifact_size"]
-    cards.append((f"{ratio:.1f} x", f"smaller than its source: {artifact_name(smallest)}"))
+    # int8 of a few kB can be larger than float: every scale is stored beside its weights.
+    size = (f"{ratio:.1f} x", "smaller than") if ratio >= 1 else (f"{1 / ratio:.1f} x", "as large as")
+    cards.append((size[0], f"{size[1]} its source: {artifact_name(smallest)}"))
     judged = [variant["evaluation"] for variant in variants if variant.get("evaluation")]
     if judged:
         kind = kind_of(judged[0])
@@ -132,7 +134,7 @@ def _placed(variants: Sequence[Plain]) -> Iterator[tuple[str, str]]:
     known = [(share, variant) for variant in variants if (share := on_accelerator(variant)) is not None]
     if known:
         share, variant = min(known, key=lambda each: each[0])
-        of = f", the least of {len(known)} targets" if len(known) > 1 else ""
+        of = f", the least of {len(known)} variants" if len(known) > 1 else ""
         how = "on the accelerator" if variant.get("placement") else "fits the accelerator, by the lint's rules,"
         yield (
             f"{'' if variant.get('placement') else FORESEEN}{share:.1%}",

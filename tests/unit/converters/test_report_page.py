@@ -168,6 +168,13 @@ def test_the_verdict_comes_first_and_everything_is_there():
         assert expected in words
 
 
+@pytest.mark.parametrize(("size", "said"), [(30_000, "3.3 x smaller than"), (150_000, "1.5 x as large as")])
+def test_an_artifact_that_grew_is_not_called_smaller(size, said):
+    """Scales beside a few kB of weights can make int8 the larger file."""
+    _, words = read({**REPORT, "variants": [{**VARIANT, "artifact_size": size}]})
+    assert f"{said} its source: onnx int8" in " ".join(words.split())
+
+
 def test_names_cannot_break_the_page():
     """A label with markup is shown as it is."""
     page, words = read(REPORT)
@@ -192,7 +199,7 @@ def test_what_a_vendors_tool_quantizes_is_an_artifact_of_its_own():
     assert "onnx · int8 for rk3588 The float onnx file, quantized and built by Rockchip's rknn-toolkit2." in words
     assert words.count("Placement on") == 3
     assert "≈75.0%" in words
-    least = "≈75.0% of the work fits the accelerator, by the lint's rules, of jetson, the least of 4 targets"
+    least = "≈75.0% of the work fits the accelerator, by the lint's rules, of jetson, the least of 4 variants"
     assert least in words
 
 
