@@ -1,1 +1,1 @@
-"""From what was asked to the steps that make it. Pure: nothing is read, run or imported that is heavy."""
+"""From what was asked to the steps that make it. Pure: nothing is read or run, no runtime and no framework imported."""
