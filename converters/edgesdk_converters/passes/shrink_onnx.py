@@ -42,7 +42,8 @@ def to_float16(call: Call) -> dict[str, Any]:
     join_islands(made, own)
     half = sum(entry.data_type == onnx.TensorProto.FLOAT16 for entry in made.graph.initializer)
     if not half:
-        raise ReleaseError("conversion-failed", "nothing became float16: the model has no float32 weights")
+        beside = f" beside the {len(left)} nodes that stay in float32 by `float_layers` or `tiny`" if left else ""
+        raise ReleaseError("conversion-failed", f"nothing became float16: the model has no float32 weights{beside}")
     finish(made, call)
     return {"float16_weights": half, "nodes": len(made.graph.node)}
 

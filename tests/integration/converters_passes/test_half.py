@@ -12,6 +12,8 @@ from edgesdk_converters.recipes import RECIPES, OnnxFloat16
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
+from edgesdk.errors import ReleaseError
+
 SIZE = 16
 QUIET = np.geomspace(1e-6, 1, SIZE, dtype=np.float32)[None]
 """From far below what half precision holds when it is squared, to what it holds well."""
@@ -62,6 +64,14 @@ def test_a_floor_below_half_precision_stays_where_it_is(halved, tmp_path):
     assert np.abs(answer(ours) - expected).max() < 0.1
     weights = {tensor.name: tensor.data_type for tensor in onnx.load(ours).graph.initializer if len(tensor.dims) == 2}
     assert set(weights.values()) == {TensorProto.FLOAT16}
+
+
+def test_where_everything_stays_in_float32_the_refusal_says_why(halved):
+    """The model has weights, and a recipe that leaves all of them makes nothing."""
+    with pytest.raises(
+        ReleaseError, match="weights beside the 5 nodes that stay in float32 by `float_layers` or `tiny`"
+    ):
+        halved(float_layers=("bands", "last"))
 
 
 def test_what_stays_in_float32_is_not_rounded_between_two_operators(halved):
