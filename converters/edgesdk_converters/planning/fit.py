@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from edgesdk.bundle.manifest import RuntimeName
 from edgesdk.targets.profiles import Profile
 from edgesdk_converters.backends import find_backend
 from edgesdk_converters.backends.steps import refusals
 from edgesdk_converters.passes import quantize_onnx
 from edgesdk_converters.planning.routes import Ceiling
-from edgesdk_converters.recipes import Format, Recipe
+from edgesdk_converters.recipes import Format, OnnxFloat16, Recipe
 
 RUNTIME: dict[Format, RuntimeName] = {"tflite": "tflite", "onnx": "onnxruntime"}
 
@@ -20,6 +22,13 @@ def fits(target: Profile, artifact_format: Format, recipe: Recipe) -> bool:
     runtimes = {runtime.name: runtime for runtime in target.runtimes}
     runtime = runtimes.get(RUNTIME[artifact_format])
     return runtime is not None and recipe.precision in runtime.precisions
+
+
+def whole_half(recipe: Recipe) -> Recipe:
+    """Return a recipe for an accelerator without float32: float16 throughout, under a name of its own."""
+    if not isinstance(recipe.onnx, OnnxFloat16) or recipe.onnx.tiny == "float16":
+        return recipe
+    return msgspec.structs.replace(recipe, name=f"{recipe.name}-whole", onnx=OnnxFloat16(tiny="float16"))
 
 
 def ceiling_of(targets: Sequence[Profile], recipes: Sequence[Recipe], formats: Sequence[Format]) -> Ceiling:

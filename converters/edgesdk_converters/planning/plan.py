@@ -28,7 +28,7 @@ from edgesdk_converters.passes import (
     shrink_onnx,
     weights_onnx,
 )
-from edgesdk_converters.planning.fit import RUNTIME, ceiling_of, fits
+from edgesdk_converters.planning.fit import RUNTIME, ceiling_of, fits, whole_half
 from edgesdk_converters.planning.routes import Route, find_route
 from edgesdk_converters.planning.unfit import unfit
 from edgesdk_converters.recipes import Format, OnnxFloat32, OnnxStatic, OnnxWeights, Recipe
@@ -219,7 +219,9 @@ class _Builder:
             made = msgspec.structs.replace(recipe, onnx=OnnxFloat32(), tflite=None, calibration_range="minmax")
             portable = self._variant(target, backend.source, made, PACKAGES[backend.source])
         else:
-            portable = self._variant(target, backend.source, recipe, PACKAGES[backend.source])
+            made = recipe if backend.mixes else whole_half(recipe)
+            portable = self._variant(target, backend.source, made, PACKAGES[backend.source])
+            recipe = msgspec.structs.replace(made, name=recipe.name)
         name = f"{target.name}-{recipe.name}"
         changes: dict[str, Any] = {"name": name, "recipe": recipe, "backend": backend, "saturation": None}
         changes["lint"] = self._lint(target, recipe, portable.artifact, final=not backend.compiles(target))

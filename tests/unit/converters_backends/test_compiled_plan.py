@@ -166,6 +166,17 @@ def test_half_precision_is_for_who_has_it(target, half):
             plan(target, recipes=("float16",))
 
 
+def test_half_precision_is_whole_for_who_computes_nothing_in_float32():
+    """A GPU's file keeps tiny constants in float32, HTP's does not: two files of one recipe in one release."""
+    made = plan("jetson-orin-gpu", "qualcomm-htp", recipes=("float16",), formats=("onnx",))
+    tiny = {variant.target.name: (variant.name, variant.recipe.onnx.tiny) for variant in made.variants}
+    assert tiny == {
+        "jetson-orin-gpu": ("jetson-orin-gpu-float16", "float32"),
+        "qualcomm-htp": ("qualcomm-htp-float16", "float16"),
+    }
+    assert {step.name for step in made.steps} > {"quantize onnx float16", "quantize onnx float16-whole"}
+
+
 def test_a_rung_that_the_compiler_refuses_costs_nothing():
     """Rockchip's tool knows no percentiles and no 16 bits: its ladder has three rungs to divide alpha over."""
     for target, taken in (("rk3588", ["asked", "mse", "float16"]), ("ethos-u55-128", None)):
