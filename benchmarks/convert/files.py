@@ -94,7 +94,7 @@ CASES = (
     Case(
         name="magika",
         what="Magika 1.0.3, kinds of files (ONNX, 3.2 MB, Apache-2.0)",
-        data="files of the Python installation, labelled by suffix",
+        data="files of the Python installation, labelled by suffix; more since a first run's gate asked for more",
         figure="accuracy",
         make=make,
         formats=("onnx",),

@@ -157,7 +157,8 @@ CASES = (
         name="efficientnet-lite0",
         what="EfficientNet-Lite0, kinds of things (PyTorch program of 20 MB exported here; weights: Apache-2.0)",
         data="2,000 pictures: 81 cut-out photographs of what ImageNet has a class for (Tux Paint's stamps) before "
-        "parts of other photographs (GPL-2), labelled by their descriptions; the two sets share no photograph",
+        "parts of other photographs (GPL-2), labelled by their descriptions; the two sets share no photograph. "
+        "Labels came after a run had shown agreement",
         figure="accuracy",
         make=make,
     ),
