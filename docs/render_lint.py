@@ -20,14 +20,17 @@ runs no vendor's tool.
 edge lint model.tflite --target ethos-u55-128
 edge lint model.onnx --target jetson-orin-gpu --fail-on-fallback 0.05 --by macs
 edge lint model.keras --target rk3588 --contract contract.toml --json
+edge lint model.tflite --target ethos-u55-128 --target ethos-u85-256 --fail-on-fallback 0.1
 ```
 
 | | |
 | --- | --- |
 | model | `.tflite` or `.onnx`; a `.keras`, `.h5`, SavedModel or `.pt2` is exported first and needs `--contract` |
+| `--target` | may be repeated: a report for each, the exit status of the worst, one error that names all that failed |
 | `--fail-on-fallback S` | exit 6 (`fallback-share`) if more than the share S is beside the accelerator |
 | `--by` | share of `macs` (default; of a model without any, its operators) or of `ops` |
 | `--json` | one object: `findings`, `ops`, `ops_off`, `macs`, `macs_off`, `refused`, `assumed`, `notes`, `share_off` |
+| `--json`, several targets | an array of such objects in the order given; each names its `target` |
 
 Below the findings stand notes: the rules are a forecast and where they come from, what the target's profile says of
 itself (`edge targets show`), and that a file is quantized already, which `edge convert` does not take as a source.

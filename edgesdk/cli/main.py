@@ -73,6 +73,7 @@ class _Lazy(click.Group):
             return None
         command = typer.main.get_command(point.load())
         command.name = cmd_name
+        refuse_repeats(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -81,6 +82,30 @@ class _Lazy(click.Group):
         rows = [(name, SUMMARIES.get(name, "")) for name in self._points()]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+
+def refuse_repeats(command: click.Command) -> None:
+    """Let a command, and those below it, refuse an option given twice that counts once: click keeps the last silently.
+
+    Flags may be repeated, and so may what takes a list.
+    """
+    for below in getattr(command, "commands", {}).values():
+        refuse_repeats(below)
+    parse = command.parse_args
+
+    def parse_args(ctx: click.Context, args: list[str]) -> list[str]:
+        given = list(args)
+        rest = parse(ctx, args)
+        _values, _rest, order = command.make_parser(ctx).parse_args(args=given)
+        for option in order:
+            if isinstance(option, click.Option) and not (option.multiple or option.is_flag or option.count):
+                times = sum(each is option for each in order)
+                if times > 1:
+                    name = max(option.opts, key=len)
+                    raise click.UsageError(f"{name} is given {times} times, and takes one value", ctx)
+        return rest
+
+    command.parse_args = parse_args  # type: ignore[method-assign] # Typer makes its commands itself
 
 
 def _version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:

@@ -62,6 +62,24 @@ def test_json_is_one_object(model: Path):
     assert report["share_off"]["ops"] == pytest.approx(1 / 3)
 
 
+def test_each_of_several_targets_is_reported_and_the_worst_counts(model: Path):
+    """The first target falls back and the last does not: click alone would keep the last, and end with 0."""
+    targets = ("--target", "ethos-u55-128", "--target", "linux-arm64-cpu")
+    ended = _edge(model, *targets, "--fail-on-fallback", "0.1", "--by", "ops", "--json")
+    assert ended.returncode == REFUSED_BY_TARGET
+    assert [report["target"] for report in json.loads(ended.stdout)] == ["ethos-u55-128", "linux-arm64-cpu"]
+    assert "for ethos-u55-128 33.3% of the ops" in json.loads(ended.stderr)["error"]["message"]
+
+
+def test_a_target_without_rules_does_not_keep_back_the_report_of_another(model: Path):
+    """One error names the target that failed; the report of the other is printed."""
+    ended = _edge(model, "--target", "jetson-orin-gpu", "--target", "ethos-u55-128")
+    assert ended.returncode == REFUSED_BY_TARGET
+    assert "1 of 3 operators (33.3%)" in ended.stdout
+    assert "jetson-orin-gpu" in ended.stderr
+    assert "[runtime-missing]" in ended.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "code", "status"),
     [
@@ -71,6 +89,7 @@ def test_json_is_one_object(model: Path):
         (("MODEL", "--target", "jetson-orin-gpu"), "runtime-missing", 6),
         (("MODEL", "--target", "ethos-u55-128", "--by", "bytes"), "argument-invalid", 2),
         (("MODEL", "--target", "ethos-u55-128", "--fail-on-fallback", "7"), "argument-invalid", 2),
+        (("MODEL", "--target", "ethos-u55-128", "--by", "ops", "--by", "macs"), "argument-invalid", 2),
     ],
 )
 def test_what_is_wrong_is_one_clear_error(model: Path, words, code, status):

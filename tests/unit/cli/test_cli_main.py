@@ -64,6 +64,26 @@ def test_a_misspelt_command_line_is_an_error_like_every_other(
         assert printed.splitlines()[1] == "  do:  See `edge --help`."
 
 
+def test_an_option_given_twice_that_counts_once_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """Click keeps the last value silently; flags and what takes a list may be repeated, also below a group."""
+    seen: list[object] = []
+    options = [
+        click.Option(["--contract", "-c"]),
+        click.Option(["--json"], is_flag=True),
+        click.Option(["--target"], multiple=True),
+    ]
+    group = click.Group("edge", commands={"act": click.Command("act", callback=lambda **given: seen.append(given))})
+    group.commands["act"].params.extend(options)
+    main.refuse_repeats(group)
+    words = ["act", "--contract", "a", "--json", "--json", "--target", "x", "--target", "y"]
+    assert main.run(group, words, name="edge") == 0
+    assert seen == [{"contract": "a", "json": True, "target": ("x", "y")}]
+    capsys.readouterr()
+    assert main.run(group, [*words[:3], "-c", "b"], name="edge") == 2
+    assert "--contract is given 2 times" in capsys.readouterr().err
+    assert len(seen) == 1
+
+
 def test_help_imports_nothing_heavy() -> None:
     """`edge --help` lists the commands without importing one of them."""
     script = (
