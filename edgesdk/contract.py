@@ -22,7 +22,10 @@ Task = Literal["classification", "regression", "detection", "embedding", "other"
 
 
 class Normalisation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``(x - mean) / std`` along the last axis (or the channel axis of the layout), applied by the runtime."""
+    """``(x - mean) / std`` along the last axis (or the channel axis of the layout), applied by the runtime.
+
+    Both hold one number for each channel, or one for all of them.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]

@@ -61,8 +61,12 @@ def noise(
     """Find rows whose values do not depend on each other, where real ones do.
 
     With an evaluation set: they must hold `KEPT` of its structure, or as little as resamples of it of this size may
-    hold by chance. Without one: they must not be consistent with complete independence.
+    hold by chance. Without one: they must not be consistent with complete independence, where neighbours are alike
+    in real data; the columns of a table may well be independent.
     """
+    if other is None and not _has_neighbours(tensor):
+        unchecked.append(f"noise in {name!r}: columns may be independent of each other; it needs evaluation data")
+        return
     places = _places(other if other is not None else tensor)
     rows = tensor.flat
     if len(places) < LEAST_PLACES or len(rows) < LEAST_ROWS:
@@ -92,6 +96,17 @@ def noise(
             threshold=limit,
             fix=_FIX,
         )
+
+
+def _has_neighbours(tensor: TensorStatistics) -> bool:
+    """Say whether values lie side by side in space or time: along an axis of the layout that is no batch or channel.
+
+    Without a layout, whether a sample is more than a row.
+    """
+    spec = tensor.spec
+    if spec.layout is not None and len(spec.layout) == len(spec.shape):
+        return any(axis not in "NC" and size != 1 for axis, size in zip(spec.layout, spec.shape, strict=True))
+    return len(tensor.sample.shape[1:]) > 1
 
 
 def _least_by_chance(table: NDArray[Any], rows: int, alpha: float) -> float:

@@ -137,7 +137,7 @@ def _input(port: Port, ports: Ports, facts: Facts) -> Iterator[Guess]:
 
 
 def _normalisation(channels: int | None, std: str) -> Iterator[Guess]:
-    count = f"{channels} numbers, one" if channels and channels > 1 else "one number"
+    count = f"one number for all channels, or {channels}, one" if channels and channels > 1 else "one number"
     yield Guess("")
     yield Guess("# What training did to a sample before the model saw it, (x - mean) / std for each channel:")
     yield Guess("# [inputs.normalisation]", "leave it out only if training did nothing, or the model does it itself")

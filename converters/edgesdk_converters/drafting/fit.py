@@ -36,13 +36,15 @@ def _channels(spec: TensorSpec) -> Iterator[str]:
         return
     size = spec.shape[spec.layout.index("C")]
     colours = {"RGB": 3, "BGR": 3, "GRAY": 1}
-    said = {
-        "colour": colours.get(spec.colour or ""),
-        "normalisation": spec.normalisation and len(spec.normalisation.mean),
-    }
-    for word, count in said.items():
-        if count is not None and count != size:
+    norm = spec.normalisation
+    said = [("colour", colours[spec.colour])] if spec.colour is not None else []
+    # One number is for all channels, as on devices.
+    said += [("normalisation", count) for count in sorted({len(norm.mean), len(norm.std)} - {1})] if norm else []
+    for word, count in said:
+        if count != size:
             yield f"input {spec.name!r}: layout {spec.layout!r} gives {size} channels, {word} is for {count}"
+    if norm is not None and len(norm.mean) != len(norm.std):
+        yield f"input {spec.name!r}: normalisation has {len(norm.mean)} means and {len(norm.std)} deviations"
 
 
 def _paired(kind: str, specs: Sequence[TensorSpec], ports: Sequence[Port]) -> list[tuple[str, TensorSpec, Port]]:

@@ -81,3 +81,22 @@ def test_the_sample_is_bounded_however_many_rows_come(waves):
     for start in range(0, 5000, 64):
         collector.add(rows[start : start + 64], start, "float32")
     assert len(collector.finish().sample) == 1024
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout", "noisy"),
+    [
+        ((1, 8), None, False),
+        ((1, 8), "NC", False),
+        ((1, 1, 8), "NTC", False),
+        ((1, 8), "NT", True),
+        ((1, 4, 2), None, True),
+    ],
+)
+def test_only_neighbours_in_space_or_time_must_be_alike(shape, layout, noisy):
+    """Independent columns of a table are no noise; the same numbers as a series are."""
+    promised = contract(TensorSpec(name="x", shape=shape, layout=layout))
+    x = np.random.default_rng(3).normal(size=(400, *shape[1:])).astype(np.float32)
+    found = examine(summarise(promised, {"x": x}, None), promised, None)
+    assert ("calibration-noise" in {each.code for each in found.refusals}) == noisy
+    assert any(each.startswith("noise in 'x'") for each in found.unchecked) != noisy

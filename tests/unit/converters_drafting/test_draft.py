@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 
 import pytest
 from edgesdk_converters.drafting.draft import Facts, draft, guess_layout, guess_task
@@ -175,6 +176,22 @@ def test_layout_colour_and_normalisation_speak_of_the_same_channels(
     )
     with pytest.raises(ConfigError, match=said):
         fit(contract, ports(PICTURE))
+
+
+@pytest.mark.parametrize(
+    ("means", "stds", "said"), [(1, 1, None), (3, 3, None), (1, 3, "1 means and 3 deviations"), (2, 2, "is for 2")]
+)
+def test_one_number_normalises_all_channels(means: int, stds: int, said: str | None) -> None:
+    """As the quick start writes it, and as devices take it; anything between one and all is a mistake."""
+    contract = load_contract_toml(
+        'version = "1.0"\ntask = "classification"\n'
+        '[[inputs]]\nname = "image"\nshape = [1, 28, 28, 3]\nlayout = "NHWC"\ncolour = "RGB"\n'
+        f"[inputs.normalisation]\nmean = {[127.5] * means}\nstd = {[127.5] * stds}\n"
+        '[[outputs]]\nname = "probabilities"\nshape = [1, 3]\n'
+    )
+    model = ports(Port(name="image", shape=(1, 28, 28, 3), dtype="float32"))
+    with nullcontext() if said is None else pytest.raises(ConfigError, match=said):
+        fit(contract, model)
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,15 @@ def test_normalisation_follows_the_channel_axis(layout: str | None, axis: int) -
     )
 
 
+@pytest.mark.parametrize("layout", [None, "NC", "CN"])
+def test_one_number_normalises_every_channel(layout: str | None) -> None:
+    """A mean and a deviation for all channels give what the same number for each does."""
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    norm = Normalisation(mean=(127.5,), std=(2.0,))
+    found = encoder(spec(layout=layout, normalisation=norm), binding())(values)
+    np.testing.assert_array_equal(found, (values - 127.5) / 2)
+
+
 @pytest.mark.parametrize(
     ("dtype", "value", "ok"),
     [
