@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from edgesdk.targets.profiles import Profile, load_profile
 from edgesdk_converters import MAX_DROP
 from edgesdk_converters.data.inputs import as_npz
 from edgesdk_converters.data.npz import DataSet, check_overlap, check_values, file_sha256, open_data
+from edgesdk_converters.data.tables import check_columns, place
 from edgesdk_converters.drafting.marks import unchecked
 from edgesdk_converters.evaluate.catalogue import AGREEMENT, check_metric, default_metric, truth_kind
 from edgesdk_converters.places import check_writable
@@ -263,6 +265,7 @@ def _metric(request: Request, contract: Contract, evaluation: DataSet | None) ->
 
 def _data(request: Request, contract: Contract) -> dict[str, DataSet]:
     given = {"calibration": request.calibration, "evaluation": request.evaluation, "truth": request.truth}
+    check_columns((request.evaluation, request.calibration, request.truth))
     made = (request.cache_dir or default_cache_dir()) / "data"
     files = {name: as_npz(path, contract, made) for name, path in given.items() if path is not None}
     with _said_of({files[name]: path for name, path in given.items() if path is not None}):
@@ -287,5 +290,7 @@ def _said_of(names: Mapping[Path, Path]) -> Iterator[None]:
     except ConfigError as error:
         message = error.message
         for made, given in names.items():
+            for row in set(re.findall(re.escape(str(made)) + r": row (\d+) ", message)):
+                message = message.replace(f"{made}: row {row} ", f"{given}: {place(given, int(row))} ")
             message = message.replace(str(made), str(given))
         raise ConfigError(error.code, message, hint=error.hint) from error

@@ -14,6 +14,7 @@ from edgesdk_converters.calibration.doctor import examine
 from edgesdk_converters.calibration.statistics import SetStatistics, TensorStatistics, collect
 from edgesdk_converters.data.inputs import as_npz
 from edgesdk_converters.data.npz import DataSet, open_data
+from edgesdk_converters.data.tables import check_columns
 from edgesdk_converters.running.cache import default_cache_dir
 
 SHOWN_CHANNELS = 16
@@ -25,6 +26,7 @@ def inspect(path: Path, contract: Contract, against: Path | None = None) -> dict
     Raises:
         ConfigError: ``file-missing``, ``data-invalid`` or ``dependency-missing``.
     """
+    check_columns((against, path))
     made = default_cache_dir() / "data"
     data = open_data(as_npz(path, contract, made), contract, labelled=False)
     found = collect(data)

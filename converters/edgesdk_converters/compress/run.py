@@ -23,6 +23,7 @@ from edgesdk_converters.compress.lineage import report_beside
 from edgesdk_converters.compress.words import Distil, Prune, check
 from edgesdk_converters.data.inputs import as_npz
 from edgesdk_converters.data.npz import file_sha256
+from edgesdk_converters.data.tables import check_columns
 from edgesdk_converters.request import read_contract
 from edgesdk_converters.running.cache import Entry, StepCache, default_cache_dir, step_key
 from edgesdk_converters.running.isolation import Task, run_child
@@ -95,6 +96,7 @@ def _models(words: Prune | Distil) -> dict[str, Path]:
 def _inputs(words: Prune | Distil, cache_dir: Path) -> dict[str, Path]:
     models = _models(words)
     contract = read_contract(words.contract) if words.contract is not None else None
+    check_columns(getattr(words, name) for name in _DATA)
     found = dict(models) if words.contract is None else {**models, "contract": words.contract}
     for name in _DATA:
         path: Path | None = getattr(words, name)

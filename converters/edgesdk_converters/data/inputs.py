@@ -23,7 +23,7 @@ from edgesdk.runtime.codec import numpy_dtype
 from edgesdk_converters.data.functions import file_of, load_function, reported
 from edgesdk_converters.data.labels import class_indices, listed, unknown_label
 from edgesdk_converters.data.npz import class_names, has_batch
-from edgesdk_converters.data.tables import Label, Row, read_csv, read_parquet
+from edgesdk_converters.data.tables import Label, Row, place, read_csv, read_parquet
 
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp"}
 NAMED = 4
@@ -221,7 +221,7 @@ def _sample(given: Path, row: int, inputs: Mapping[str, Any], spec: TensorSpec) 
         raise ConfigError("data-invalid", message)
     stored: NDArray[Any] = np.ascontiguousarray(value, numpy_dtype(spec.dtype))
     if stored.dtype.kind in "iu" and not np.array_equal(stored, value):
-        message = f"{given}: row {row} of {spec.name!r} holds values that are no {spec.dtype}"
+        message = f"{given}: {place(given, row)} of {spec.name!r} holds values that are no {spec.dtype}"
         raise ConfigError("data-invalid", message)
     return stored
 
@@ -252,13 +252,13 @@ def _check_labels(given: Path, rows: Sequence[Sequence[Any]], contract: Contract
     names = class_names(contract)
     every = sorted({str(label) for row in rows for label in row if label is not None})
     known = class_indices(every, names)
-    for place, row in enumerate(rows):
+    for number, row in enumerate(rows):
         for label in row:
             if label is None:
-                message = f"{given}: row {place} has label None, expected one of {listed(names)}"
+                message = f"{given}: {place(given, number)} has label None, expected one of {listed(names)}"
                 raise ConfigError("data-invalid", message, hint="Label every sample, or none.")
             if str(label) not in known:
-                what = f"{given}: row {place} has label {str(label)!r}"
+                what = f"{given}: {place(given, number)} has label {str(label)!r}"
                 raise unknown_label(what, every, names, named=bool(contract.labels))
 
 
@@ -271,5 +271,5 @@ def _numbers(given: Path, labels: list[Label]) -> NDArray[np.float64]:
             found.append(np.array([np.nan]))
         if not np.isfinite(found[-1]).all() or found[-1].shape != found[0].shape:
             expected = "a number" if found[0].shape == (1,) else f"{len(found[0])} numbers"
-            raise ConfigError("data-invalid", f"{given}: row {row} has label {label!r}, expected {expected}")
+            raise ConfigError("data-invalid", f"{given}: {place(given, row)} has label {label!r}, expected {expected}")
     return np.stack(found)

@@ -6,7 +6,7 @@ import contextlib
 import csv
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,12 @@ ROWS = 1024
 """Rows of a Parquet file that are held as arrays at a time; the reader itself holds one row group."""
 _INDEX = re.compile(r"__index_level_\d+__")
 """Columns in which pandas keeps a table's index."""
+NAMED = 8
+"""Columns that a message names at most."""
+FIT_COLUMNS = (
+    "Remove the columns that are no input of the model, an index too (pandas: to_csv(…, index=False)); the label's "
+    f"column is called {', '.join(LABEL_COLUMNS[:-1])} or {LABEL_COLUMNS[-1]}. The first line names the columns."
+)
 Label = int | str | float | list[Any] | NDArray[Any] | None
 Row = tuple[Mapping[str, NDArray[Any]], Label]
 
@@ -34,19 +40,100 @@ def read_csv(path: Path, spec: TensorSpec, shape: tuple[int, ...]) -> Iterator[R
         shape: That of one sample.
 
     Raises:
-        ConfigError: ``data-invalid`` naming the row.
+        ConfigError: ``data-invalid`` naming the line, or the columns where there are too many or too few.
     """
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file)
-        label = _label_column(next(reader, []))
-        for number, cells in enumerate(reader):
-            values = [cell for index, cell in enumerate(cells) if index != label]
+        names = next(reader, [])
+        label = _label_column(names)
+        values = _value_columns(names)
+        if names and len(values) != math.prod(shape):
+            raise _unfit(path, math.prod(shape), values)
+        for cells in filter(None, reader):
+            if len(cells) != len(names):
+                message = f"line {reader.line_num}: expected {len(names)} columns as in the first line"
+                raise ConfigError("data-invalid", f"{path}: {message}, got {len(cells)}")
+            numbers = [cell for index, cell in enumerate(cells) if index != label]
             try:
-                sample = np.array(values, np.float64).reshape(shape)
-                yield {spec.name: sample}, None if label is None else cells[label].strip()
-            except (ValueError, IndexError) as error:
-                message = f"{path}: row {number}: expected {math.prod(shape)} numbers, got {error}"
-                raise ConfigError("data-invalid", message) from error
+                sample = np.array(numbers, np.float64).reshape(shape)
+            except ValueError:
+                raise _no_number(path, reader.line_num, values, numbers) from None
+            yield {spec.name: sample}, None if label is None else cells[label].strip()
+
+
+def place(path: Path, row: int) -> str:
+    """Return where a person finds a row: of a CSV its line, which an editor shows; of all else its number from 0."""
+    if path.suffix != ".csv" or not path.is_file():
+        return f"row {row}"
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        next(reader, [])
+        for number, _cells in enumerate(filter(None, reader)):
+            if number == row:
+                return f"line {reader.line_num}"
+    return f"row {row}"
+
+
+def check_columns(given: Iterable[Path | None]) -> None:
+    """Refuse tables whose columns have not the names of the first one's, in its order: a model knows them by place.
+
+    Which of two orders is the model's, nothing here tells. What is no table is passed over, and so are tables of other
+    numbers of columns: of those one holds lists, or does not fit and is refused when it is read.
+
+    Raises:
+        ConfigError: ``data-invalid`` naming both files and the columns; ``dependency-missing``.
+    """
+    tables = [path for path in given if path is not None and path.suffix in {".csv", ".parquet"} and path.is_file()]
+    columns = {path: _value_columns(_header(path)) for path in dict.fromkeys(tables)}
+    for path, names in columns.items():
+        first = tables[0]
+        if len(names) != len(columns[first]) or names == columns[first]:
+            continue
+        others = [name for name in names if name not in columns[first]]
+        missing = [name for name in columns[first] if name not in names]
+        if others or missing:
+            what = f"{path} has columns that {first} has not: {_listed(others)}; instead of {_listed(missing)}"
+            hint = "Give all sets the same columns; the first line of a .csv names them."
+        else:
+            pairs = enumerate(zip(names, columns[first], strict=True), 1)
+            number, name, other = next((number, *pair) for number, pair in pairs if pair[0] != pair[1])
+            what = f"{path} has the columns of {first} in another order: value {number} is {name!r}, there {other!r}"
+            hint = "Write both in the order in which the model takes them: that one counts, not the names."
+        raise ConfigError("data-invalid", what, hint=hint)
+
+
+def _header(path: Path) -> list[str]:
+    if path.suffix == ".csv":
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return next(csv.reader(file), [])
+    with _parquet(path) as table:
+        return list(table.schema_arrow.names)
+
+
+def _value_columns(names: Sequence[str]) -> list[str]:
+    """Return the names of the columns that are values, in their order."""
+    label = _label_column(names)
+    return [name.strip() for index, name in enumerate(names) if index != label and not _INDEX.fullmatch(name)]
+
+
+def _unfit(path: Path, expected: int, names: Sequence[str]) -> ConfigError:
+    message = f"{path}: expected {expected} values, got {len(names)} columns: {_listed(names)}"
+    return ConfigError("data-invalid", message, hint=FIT_COLUMNS)
+
+
+def _no_number(path: Path, line: int, names: Sequence[str], cells: Sequence[str]) -> ConfigError:
+    for name, cell in zip(names, cells, strict=True):
+        try:
+            float(cell)
+        except ValueError:
+            message = f"{path}: line {line}: column {name!r} holds {cell!r}, expected a number"
+            return ConfigError("data-invalid", message)
+    return ConfigError("data-invalid", f"{path}: line {line}: expected {len(names)} numbers")
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED + 1 else ""
+    return ", ".join(names[:NAMED] if more else names) + more
 
 
 def read_parquet(path: Path, spec: TensorSpec, shape: tuple[int, ...]) -> Iterator[Row]:
@@ -116,8 +203,10 @@ def _rows(path: Path, batch: Any, first: int, spec: TensorSpec, shape: tuple[int
     ]
     found = sum(column.shape[1] for column in columns)
     if found != math.prod(shape):
-        message = f"{path}: row {first}: expected {math.prod(shape)} numbers, got {found} in {len(columns)} columns"
-        raise ConfigError("data-invalid", message)
+        if found == len(columns):
+            raise _unfit(path, math.prod(shape), _value_columns(names))
+        message = f"{path}: expected {math.prod(shape)} values, got {found} in {len(columns)} columns"
+        raise ConfigError("data-invalid", f"{message}: {_listed(_value_columns(names))}", hint=FIT_COLUMNS)
     samples = np.concatenate(columns, axis=1).reshape(batch.num_rows, *shape)
     labels = [None] * batch.num_rows if label is None else batch.column(label).to_pylist()
     for sample, said in zip(samples, labels, strict=True):

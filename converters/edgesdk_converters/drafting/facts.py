@@ -14,7 +14,7 @@ from edgesdk.contract import Task, load_contract_toml
 from edgesdk.errors import ConfigError
 from edgesdk_converters.data.inputs import as_npz
 from edgesdk_converters.data.npz import DataSet, open_data
-from edgesdk_converters.data.tables import label_names
+from edgesdk_converters.data.tables import check_columns, label_names
 from edgesdk_converters.drafting.draft import Facts, draft
 from edgesdk_converters.drafting.ports import Ports
 
@@ -25,6 +25,7 @@ def read_facts(given: Sequence[Path], ports: Ports, task: Task | None) -> Facts:
     Raises:
         ConfigError: ``file-missing`` or ``data-invalid``, for example where its shapes are not the model's.
     """
+    check_columns(given)
     source = " and ".join(each.name for each in given)
     labels = union([_labels(each) for each in given])
     contract = load_contract_toml(draft(ports, source, Facts(labels=labels), task))

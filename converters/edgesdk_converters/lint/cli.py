@@ -40,7 +40,7 @@ def lint(
 
     Every operator that will not run on the accelerator is named, with the constraint that it breaks and the rewrite
     that cures it. A float model for an integer-only target is linted as it will be after quantization. Exit 6 if the
-    target will take no such file, or too much of it is off the accelerator. Of several targets each is reported, and one
+    target will take no such file, or too much of it is off the accelerator. Of several each is reported, and one
     that fails is enough.
     """
     from edgesdk.errors import ConfigError, EdgeError  # noqa: PLC0415 - `edge --help` stays quick

@@ -225,6 +225,19 @@ def test_infinity_in_calibration_data_never_reaches_a_converter(tmp_path, value)
         prepare(request(tmp_path, **asked))
 
 
+def test_a_value_beyond_the_contract_is_told_by_the_line_of_the_csv(tmp_path):
+    """It is found in the file that was made of the table; the empty second line counts as one of the table's."""
+    rows = [",".join(["0.5"] * 768)] * 3 + [",".join(["nan"] + ["0.5"] * 767)]
+    text = "\n".join([",".join(f"v{index}" for index in range(768)), "", *rows])
+    (tmp_path / "calibration.csv").write_text(text)
+    asked = {"calibration": tmp_path / "calibration.csv", "recipes": ("int8",), "doctor": False}
+    with pytest.raises(ConfigError, match=r"calibration\.csv: line 6 of 'window' holds NaN"):
+        prepare(request(tmp_path, **asked))
+    (tmp_path / "evaluation.csv").write_text(text.replace("v0,v1,", "v1,v0,", 1))
+    with pytest.raises(ConfigError, match=r"calibration\.csv has the columns of .*evaluation\.csv in another order"):
+        prepare(request(tmp_path, **asked, evaluation=tmp_path / "evaluation.csv"))
+
+
 @pytest.mark.parametrize(("place", "code"), [("file/release", "folder-unwritable"), ("file", "file-exists")])
 def test_a_release_folder_that_cannot_be_is_refused_before_the_work(tmp_path, place, code):
     """A file stands where the folder or its parent should be; `force` replaces releases, not files."""

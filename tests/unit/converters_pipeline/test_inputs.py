@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from edgesdk_converters.calibration.inspection import inspect
 from edgesdk_converters.data.inputs import as_npz
 from edgesdk_converters.data.npz import open_data
+from edgesdk_converters.data.tables import check_columns
 
 from edgesdk.contract import Contract, TensorSpec
 from edgesdk.errors import ConfigError
@@ -52,9 +54,10 @@ def test_csv_with_labels_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a,b,c,d\n1,2,3\n", "row 0: expected 4 numbers"),
-        ("a,b,c,d\n1,2,3,4\n1,2,x,4\n", "row 1: expected 4 numbers"),
-        ("a,b,c,d,y\n1,2,3,4,bird\n", "row 0 has label 'bird', expected one of cat, dog"),
+        ("a,b,c,d\n1,2,3\n", "line 2: expected 4 columns as in the first line, got 3"),
+        ("a,b,c,d\n1,2,3,4\n\n1,2,x,4\n", "line 4: column 'c' holds 'x', expected a number"),
+        ("id,a,b,c,d\n7,1,2,3,4\n", "expected 4 values, got 5 columns: id, a, b, c, d"),
+        ("a,b,c,d,y\n\n1,2,3,4,bird\n", "line 3 has label 'bird', expected one of cat, dog"),
     ],
 )
 def test_a_bad_row_is_named(tmp_path, text, words):
@@ -161,3 +164,37 @@ def test_a_source_without_rows_is_named(tmp_path):
     (tmp_path / "empty.csv").write_text("a,b,c,d\n")
     with pytest.raises(ConfigError, match=r"empty\.csv holds no samples"):
         as_npz(tmp_path / "empty.csv", contract(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        ("a,b,y,c,d", "y,a,b,c,d", None),
+        ("a,b,c,d", "a, b ,c,d", None),
+        (
+            "a,b,c,d,y",
+            "d,b,c,a,y",
+            "second.csv has the columns of .*first.csv in another order: value 1 is 'd'",
+        ),
+        ("a,b,c,d", "a,b,C,d", "second.csv has columns that .*first.csv has not: C; instead of c"),
+    ],
+)
+def test_columns_of_two_tables_are_compared_by_name(tmp_path, first, second, words):
+    """A model knows columns by place: sets in two orders would be two different models' data. The label may move."""
+    names = {"first": first, "second": second}
+    for name, header in names.items():
+        (tmp_path / f"{name}.csv").write_text(header + "\n")
+    given = [None, tmp_path / "first.csv", tmp_path / "other.npz", tmp_path / "second.csv"]
+    if words is None:
+        check_columns(given)
+        return
+    with pytest.raises(ConfigError, match=words):
+        check_columns(given)
+
+
+def test_inspecting_against_a_table_in_another_order_is_refused(tmp_path):
+    """What calibrates has the columns of what judges; both alone are read."""
+    for name, header in {"evaluation": "a,b,c,d", "calibration": "b,a,c,d"}.items():
+        (tmp_path / f"{name}.csv").write_text(header + "\n1,2,3,4\n")
+    with pytest.raises(ConfigError, match=r"calibration\.csv has the columns of .*evaluation\.csv in another order"):
+        inspect(tmp_path / "calibration.csv", contract(), tmp_path / "evaluation.csv")

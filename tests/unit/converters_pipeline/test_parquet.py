@@ -89,7 +89,7 @@ def test_the_index_of_pandas_is_no_value(table):
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
-        ({"a": [1.0]}, "row 0: expected 4 numbers, got 1 in 1 columns"),
+        ({"a": [1.0]}, "expected 4 values, got 1 columns: a"),
         ({**columns_of(X), "a": ["1", "2", "3"]}, "column 'a' expected numbers, got string"),
         ({**columns_of(X), "a": [1.0, None, 3.0]}, "row 1 has no value in column 'a'"),
         ({**columns_of(X), "y": ["cat", "bird", "dog"]}, "row 1 has label 'bird', expected one of cat, dog"),

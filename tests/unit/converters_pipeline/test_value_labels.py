@@ -54,7 +54,7 @@ def test_csv_of_a_regression(tmp_path):
     data = open_data(as_npz(tmp_path / "d.csv", regression, tmp_path / "made"), regression, labelled=False)
     assert data.truth[:, 0].tolist() == [0.5, 1.5]
     (tmp_path / "bad.csv").write_text("a,y,b\n0,0.5,1\n2,much,3\n")
-    with pytest.raises(ConfigError, match="row 1 has label 'much', expected a number"):
+    with pytest.raises(ConfigError, match="line 3 has label 'much', expected a number"):
         as_npz(tmp_path / "bad.csv", contract("regression"), tmp_path / "made")
 
 
