@@ -106,8 +106,10 @@ def _labelled_pictures(folder: Path, contract: Contract) -> list[tuple[Path, str
 def _pictures(files: list[tuple[Path, str | None]], spec: TensorSpec) -> Iterator[Row]:
     try:
         from PIL import Image  # noqa: PLC0415 - optional
-    except ImportError:
-        raise ConfigError("dependency-missing", "reading pictures needs Pillow, and it is not installed") from None
+    except ImportError as error:
+        message = f"reading pictures needs Pillow, and it cannot be imported: {error}"
+        hint = "Install edgesdk-converters[pictures] (from a clone: pip install './converters[pictures]'), or pillow."
+        raise ConfigError("dependency-missing", message, hint=hint) from None
     for file, label in files:
         try:
             with Image.open(file) as picture:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,17 @@ def test_pictures_are_not_resized(tmp_path):
     image.fromarray(np.zeros((5, 5, 3), np.uint8)).save(tmp_path / "odd.png")
     with pytest.raises(ConfigError, match=r"odd\.png: expected a picture of shape \(2, 3, 3\), got \(5, 5, 3\)"):
         as_npz(tmp_path, contract(shape=(1, 2, 3, 3), dtype="uint8"), tmp_path / "made")
+
+
+def test_without_pillow_the_extra_is_named(tmp_path, monkeypatch):
+    """The extra of the hint is one that the distribution has."""
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    (tmp_path / "1.png").touch()
+    with pytest.raises(ConfigError, match="reading pictures needs Pillow") as caught:
+        as_npz(tmp_path, contract(shape=(1, 2, 3, 3), dtype="uint8"), tmp_path / "made")
+    assert "edgesdk-converters[pictures]" in caught.value.hint
+    project = Path(__file__).parents[3] / "converters" / "pyproject.toml"
+    assert "pictures" in tomllib.loads(project.read_text())["project"]["optional-dependencies"]
 
 
 def test_a_python_function(tmp_path, monkeypatch):
