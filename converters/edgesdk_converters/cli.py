@@ -207,9 +207,9 @@ def _on_terminal(models: list[Path], words: dict[str, Any]) -> None:
     for finding in (conversion.report["doctor"]["diagnosis"] or {"findings": ()})["findings"]:
         console.print(f"calibration: {finding['where']}: {finding['what']}. {finding['fix']}")
     if conversion.report["weak_truth"]:
-        console.print(
-            "Few truth examples travel with this release (--truth): devices can hardly judge its successors by them."
-        )
+        few = "Few" if conversion.report["data"].get("truth") else "No"
+        text = "truth examples travel with this release (--truth): devices can hardly judge its successors by them."
+        console.print(f"{few} {text}")
     if conversion.index.notes:
         console.print(conversion.index.notes)
     console.print(f"wrote {conversion.folder} in {conversion.report['seconds']:.1f} s")

@@ -8,10 +8,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
+import msgspec
+
 from edgesdk.errors import ReleaseError
 from edgesdk_converters.calibration.step import STEP
 from edgesdk_converters.data.npz import class_names
-from edgesdk_converters.evaluate.checks import EVALUATION, OUTPUTS
+from edgesdk_converters.evaluate.checks import EVALUATION, OUTPUTS, metric_step
 from edgesdk_converters.evaluate.metrics import decide
 from edgesdk_converters.evaluate.source import Suspicion, suspect
 from edgesdk_converters.evaluate.step import read_npz
@@ -47,7 +49,7 @@ def source_first(prepared: Prepared) -> Prepared:
 def first_steps(prepared: Prepared) -> list[Step]:
     """Return the steps that `check_sources` runs, in its order."""
     trials = (_trial(prepared, each) for each in _sources(prepared.plan)) if _asks(prepared) else ()
-    return [*_early(prepared), *{step.name: step for step in trials}.values()]
+    return [*_early(prepared), *_own_metric(prepared), *{step.name: step for step in trials}.values()]
 
 
 def refuse_quantized(prepared: Prepared, cached: Collection[str]) -> None:
@@ -66,6 +68,8 @@ def refuse_quantized(prepared: Prepared, cached: Collection[str]) -> None:
 def check_sources(prepared: Prepared, runner: Runner, observer: Observer) -> tuple[str, ...]:
     """Look for the layers that recipes name, run the float sources, and refuse what is wrong before more is made.
 
+    A metric of the user's own is tried on what they answer.
+
     Returns:
         What is worth a look and no reason to refuse, as sentences.
 
@@ -74,6 +78,7 @@ def check_sources(prepared: Prepared, runner: Runner, observer: Observer) -> tup
         EdgeError: Of a step that fails.
     """
     entries = runner.run(_early(prepared), observer)
+    runner.run(_own_metric(prepared), observer)
     if not _asks(prepared):
         return ()
     said = (check_source(prepared, variant, runner, entries, observer) for variant in _sources(prepared.plan))
@@ -122,7 +127,8 @@ def _early(prepared: Prepared) -> list[Step]:
     """Return what looks for layers, runs the float sources and examines the calibration data, with what these need."""
     plan = prepared.plan
     named = {step.name: step for step in plan.steps}
-    asked = (STEP, *(each.source_measure for each in _sources(plan))) if _asks(prepared) else ()
+    asks = _asks(prepared) or _has_own_metric(prepared)
+    asked = (STEP, *(each.source_measure for each in _sources(plan))) if asks else ()
     ahead = [name for name in asked if name in named]
     ahead += [name for name in named if name.startswith(layer_names.STEP)]
     wanted: set[str] = set()
@@ -139,6 +145,19 @@ def _asks(prepared: Prepared) -> bool:
     if not prepared.request.gate or EVALUATION not in prepared.data:
         return False
     return prepared.data[EVALUATION].labels is not None and prepared.wanted.metric in BY_CLASS
+
+
+def _has_own_metric(prepared: Prepared) -> bool:
+    return EVALUATION in prepared.data and ":" in prepared.wanted.metric
+
+
+def _own_metric(prepared: Prepared) -> list[Step]:
+    """Return the steps that try a metric of the user's own on what the float sources answer."""
+    if not _has_own_metric(prepared):
+        return []
+    measures = {each.source_measure for each in prepared.plan.variants}
+    given = (prepared.data[EVALUATION].path, msgspec.to_builtins(prepared.contract), prepared.wanted.metric)
+    return [metric_step(step.name, *given) for step in prepared.plan.steps if step.name in measures]
 
 
 def _suspicion(prepared: Prepared, entry: Entry) -> Suspicion | None:

@@ -53,7 +53,7 @@ def find_function(name: str, what: str) -> None:
         tree = ast.parse(Path(file).read_text(), filename=file)
     names, wanted = _names(tree), name.partition(":")[2]
     if names is not None and wanted not in names:
-        raise _no_function(name, what, name.partition(":")[0], sorted(names))
+        raise _no_function(name, what, name.partition(":")[0], _defined(tree))
 
 
 def _names(tree: ast.Module) -> set[str] | None:
@@ -72,6 +72,12 @@ def _names(tree: ast.Module) -> set[str] | None:
     return found
 
 
+def _defined(tree: ast.Module) -> list[str]:
+    """Return the functions and classes that a module's own statements define, in their order."""
+    kinds = ast.FunctionDef | ast.ClassDef
+    return [node.name for node in tree.body if isinstance(node, kinds)]
+
+
 def load_function(name: str, what: str) -> Callable[..., Any]:
     """Import a user's ``module:function``, the working directory first.
 
@@ -84,7 +90,8 @@ def load_function(name: str, what: str) -> Callable[..., Any]:
         module = importlib.import_module(name.partition(":")[0])
     found: Callable[..., Any] | None = getattr(module, name.partition(":")[2], None)
     if not callable(found):
-        there = [key for key, value in vars(module).items() if callable(value)]
+        own = vars(module).items()
+        there = [key for key, value in own if callable(value) and getattr(value, "__module__", "") == module.__name__]
         raise _no_function(name, what, module.__name__, there)
     return found
 

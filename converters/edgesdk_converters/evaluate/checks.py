@@ -48,6 +48,16 @@ def judge_step(measure: str, source_measure: str, evaluation: Path, params: Mapp
     )
 
 
+def metric_step(source_measure: str, evaluation: Path, contract: Mapping[str, Any], metric: str) -> Step:
+    """Return the step that tries a metric of the user's own on what a float source answered."""
+    inputs: dict[str, Path | Ref] = {"source": Ref(step=source_measure, file=OUTPUTS), EVALUATION: evaluation}
+    params = {"contract": dict(contract), "metric": metric, "function_sha256": function_sha256(metric)}
+    name = f"try the metric on {source_measure.removeprefix('run ')}"
+    return Step(
+        name=name, action="edgesdk_converters.evaluate.step:try_metric", inputs=inputs, params=params, tools=("numpy",)
+    )
+
+
 def layers_step(word: str, source: Path | Ref, artifact: Path | Ref, samples: Path, **params: Any) -> Step:
     """Return the step that compares an artifact with its float file layer by layer.
 

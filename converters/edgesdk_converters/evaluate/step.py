@@ -18,7 +18,7 @@ from edgesdk_converters.evaluate.differences import compare_arrays
 from edgesdk_converters.evaluate.gate import GateVerdict, judge_case
 from edgesdk_converters.evaluate.looks import HOPELESS, Look, looks, order
 from edgesdk_converters.evaluate.metrics import MANY_CLASSES, classification_metrics, decide, shortened
-from edgesdk_converters.evaluate.scores import Outputs
+from edgesdk_converters.evaluate.scores import Outputs, all_finite
 from edgesdk_converters.running.isolation import Call
 
 
@@ -76,9 +76,47 @@ def gate_verdict(data: DataSet, cases: tuple[Case, Case], params: dict[str, Any]
     looked = instalments and not (instalments == HOPELESS and seen == data.count)
     look = _look(data.count, seen) if looked else None
     try:
-        return judge_case(metric, *cases, max_drop=params["max_drop"], alpha=params.get("alpha", ALPHA), look=look)
+        verdict = judge_case(metric, *cases, max_drop=params["max_drop"], alpha=params.get("alpha", ALPHA), look=look)
     except (ValueError, TypeError) as error:
-        raise ConfigError("data-invalid", f"the metric {metric.name} cannot be computed: {error}") from error
+        raise _no_figure(metric.name, str(error)) from error
+    if ":" in metric.name and not verdict.non_finite and not np.isfinite(verdict.value):
+        raise _no_figure(metric.name, f"it is {verdict.value} on the artifact's answers, which are finite")
+    return verdict
+
+
+def _no_figure(metric: str, said: str) -> ConfigError:
+    """Return what is said of a metric that gives nothing: of one of the user's own, that it is to be corrected."""
+    if ":" in metric:
+        message = f"the metric {metric} gives no figure: {said}"
+        return ConfigError("argument-invalid", message, hint="Correct your metric function.")
+    return ConfigError("data-invalid", f"the metric {metric} cannot be computed: {said}")
+
+
+def try_metric(call: Call) -> dict[str, Any]:
+    """Child action: compute a user's metric of what ``source`` answered on ``evaluation``, before more is made.
+
+    Answers ``{"value"}``; nothing where the source answers nothing finite, which others say.
+
+    Raises:
+        ConfigError: ``argument-invalid`` or ``file-missing``.
+    """
+    contract = msgspec.convert(call.params["contract"], Contract)
+    data = open_data(call.inputs["evaluation"], contract, labelled=False)
+    outputs = read_npz(call.inputs["source"])
+    rows = np.flatnonzero(all_finite(outputs, list(outputs))) if outputs else np.zeros(0, np.int64)
+    if not len(rows):
+        return {}
+    answers = {name: values[rows] for name, values in outputs.items()}
+    truth = None if data.truth is None else data.truth[rows]
+    metric = find_metric(call.params["metric"], contract, truth_kind(data))
+    try:
+        scored = metric.score(Case(contract=contract, outputs=answers, reference=answers, truth=truth))
+        value = scored.value(np.arange(len(rows)))
+    except (ValueError, TypeError) as error:
+        raise _no_figure(metric.name, str(error)) from error
+    if not np.isfinite(value):
+        raise _no_figure(metric.name, f"it is {value} on the float source's answers on {len(rows)} samples")
+    return {"value": value}
 
 
 def _look(count: int, seen: int) -> Look:

@@ -97,7 +97,7 @@ def _about(
             for source in sources.values()
         ],
         "data": {
-            name: {"file": data.path.name, "sha256": prepared.data_sha256[name], "samples": data.count}
+            name: {"file": getattr(request, name).name, "sha256": prepared.data_sha256[name], "samples": data.count}
             for name, data in prepared.data.items()
         },
         "left_out": list(prepared.plan.left_out),

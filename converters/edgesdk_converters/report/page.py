@@ -251,7 +251,8 @@ def _data(report: Plain) -> str:
         notes = "".join(f"<li>{escape(each['where'])}: {escape(each['what'])}</li>" for each in diagnosis["findings"])
         listed = f"<ul>{notes}</ul>" if notes else ""
         said = f"The calibration doctor ran {diagnosis['checks']} checks and stopped nothing. {listed}"
-    weak = "<p>Few truth examples travel with this release: devices can hardly judge its successors by them.</p>"
+    few = "Few" if report["data"].get("truth") else "No"
+    weak = f"<p>{few} truth examples travel with this release: devices can hardly judge its successors by them.</p>"
     weak = weak if report["weak_truth"] and not report.get("refused") else ""
     return (
         "<section><h2>Data</h2><div class='scroll'><table><tr><th>for</th><th>file</th><th class=n>samples</th>"

@@ -12,6 +12,9 @@ import numpy as np
 import onnx
 import pytest
 from edgesdk_converters import convert
+from edgesdk_converters.pipeline import SilentPlan
+from edgesdk_converters.running.isolation import Progress
+from edgesdk_converters.running.steps import Step
 from onnx import TensorProto, helper, numpy_helper
 
 from edgesdk.bundle.archive import open_bundle
@@ -108,9 +111,11 @@ def test_an_absurd_limit_refuses_a_regression_with_its_figures(regression, tmp_p
 
 def test_without_labels_numbers_agree_with_float(regression, tmp_path):
     """Unlabelled regression data gives agreement: the share of the float source's variance that is reproduced."""
-    evaluation = regression["folder"] / "evaluation-unlabelled.npz"
+    with np.load(regression["folder"] / "evaluation-unlabelled.npz") as arrays:
+        np.save(evaluation := tmp_path / "unlabelled.npy", arrays["x"])
     made = converted(regression, tmp_path / "release", evaluation=evaluation)
     [entry] = made.index.variants
+    assert made.report["data"]["evaluation"]["file"] == "unlabelled.npy"  # what was given, not what was made of it
     assert (entry.evaluation.metric, entry.evaluation.source_value) == ("agreement", 1.0)
     assert 0.98 < entry.evaluation.value < 1
 
@@ -146,6 +151,24 @@ def test_a_metric_of_one_s_own_says_what_it_is_and_where_it_fails(regression, tm
     unlabelled = regression["folder"] / "evaluation-unlabelled.npz"
     with pytest.raises(ConfigError, match="no array `y`"):
         converted(regression, tmp_path / "third", metric="own_errors:mse", evaluation=unlabelled)
+
+
+def test_a_metric_of_one_s_own_is_tried_before_anything_is_quantized(regression, tmp_path, monkeypatch):
+    """What it cannot do is said of the float source's answers, with its own cure: nothing more has been made."""
+    (tmp_path / "own_shapes.py").write_text("def wide(outputs, labels):\n    return outputs['y'][:, :, None]\n")
+    monkeypatch.chdir(tmp_path)
+    told: list[str] = []
+
+    class Listener(SilentPlan):
+        def begin(self, step: Step) -> Progress:
+            told.append(step.name)
+            return super().begin(step)
+
+    with pytest.raises(ConfigError, match=r"gives no figure: expected a number or 900 numbers") as caught:
+        converted(regression, tmp_path / "release", metric="own_shapes:wide", observer=Listener())
+    assert (caught.value.code, caught.value.hint) == ("argument-invalid", "Correct your metric function.")
+    assert told[-1].startswith("try the metric on onnx float")
+    assert not [name for name in told if name.startswith(("quantize", "judge"))]
 
 
 def test_a_metric_that_does_not_fit_the_labels_is_refused_before_any_work(regression, tmp_path):

@@ -1,9 +1,12 @@
 """A user's own metric: what it is refused for, what is said when it fails, and what kind of figure it gives."""
 
+import msgspec
 import numpy as np
 import pytest
 from edgesdk_converters.evaluate.catalogue import Case, check_metric, find_metric
 from edgesdk_converters.evaluate.gate import judge_case
+from edgesdk_converters.evaluate.step import judge, try_metric
+from edgesdk_converters.running.isolation import Call
 
 from edgesdk.contract import Contract, TensorSpec
 from edgesdk.errors import ConfigError
@@ -26,12 +29,22 @@ squares.greater_is_better = False
 def broken(outputs, labels):
     return undefined_name
 """
+UNFIT = """import math
+def shapeless(outputs, labels):
+    s = outputs["out"]
+    return s
+def nothing(outputs, labels):
+    return math.nan
+def some(outputs, labels):
+    return [math.nan, *(1.0 for _ in labels[1:])]
+"""
 
 
 @pytest.fixture
 def case(tmp_path, monkeypatch):
     """Answers of 60 samples, and a module of metrics in the working directory."""
     (tmp_path / "owned_metrics.py").write_text(METRICS)
+    (tmp_path / "unfit_metrics.py").write_text(UNFIT)
     (tmp_path / "spoilt_metrics.py").write_text("x = 1\nboom = y\n")
     monkeypatch.chdir(tmp_path)
     truth = np.arange(60) % 3
@@ -69,6 +82,28 @@ def test_a_missing_function_is_said_with_near_ones(case, name, near):
     with pytest.raises(ConfigError, match=f"has no function '{name}'") as caught:
         find_metric(f"owned_metrics:{name}", CONTRACT, "class")
     assert near in caught.value.hint
+
+
+def test_only_functions_of_its_own_are_offered(case):
+    """Neither what the module imports nor what a function calls its variables is a metric."""
+    for ask in (check_metric, find_metric):
+        with pytest.raises(ConfigError) as caught:
+            ask("unfit_metrics:zzz", CONTRACT, "class")
+        assert caught.value.hint == "Choose shapeless or nothing or some."
+
+
+@pytest.mark.parametrize("name", ["shapeless", "nothing", "some"])
+def test_what_it_cannot_give_is_its_own_fault(case, tmp_path, name):
+    """A wrong shape, NaN for all and NaN for a sample: the cure is not to correct the data."""
+    np.savez(tmp_path / "answers.npz", **case.outputs)
+    np.savez(tmp_path / "data.npz", x=np.zeros((60, 2), np.float32), y=case.truth)
+    params = {"contract": msgspec.to_builtins(CONTRACT), "metric": f"unfit_metrics:{name}", "max_drop": 0.05}
+    files = {"source": tmp_path / "answers.npz", "evaluation": tmp_path / "data.npz"}
+    ways = {try_metric: files, judge: {**files, "artifact": files["source"]}}
+    for action, inputs in ways.items():
+        with pytest.raises(ConfigError, match="gives no figure") as caught:
+            action(Call(inputs=inputs, params=params, out=tmp_path, progress=lambda *_: None))
+        assert (caught.value.code, caught.value.hint) == ("argument-invalid", "Correct your metric function.")
 
 
 @pytest.mark.parametrize(

@@ -162,10 +162,16 @@ def test_the_verdict_comes_first_and_everything_is_there():
         "12 operators on the accelerator, 97.0% of the multiplications; 1 on the CPU.",
         "Fast & Co",
         "0.200 → 0.117 ms",
-        "Few truth examples",
+        "No truth examples",
         "not under version control",
     ):
         assert expected in words
+
+
+def test_few_truth_examples_are_told_from_none():
+    """Where some travel they are few, else none."""
+    data = {**REPORT["data"], "truth": {"file": "t.npz", "sha256": "c" * 64, "samples": 20}}
+    assert "Few truth examples travel" in read({**REPORT, "data": data})[1]
 
 
 @pytest.mark.parametrize(("size", "said"), [(30_000, "3.3 x smaller than"), (150_000, "1.5 x as large as")])
