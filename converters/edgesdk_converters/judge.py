@@ -166,13 +166,23 @@ def check_gate(judged: Judged, request: Request) -> None:
         where = f"{judged.variant.name} ({judged.measured.runtimes[package]['runtime']})"
         if verdict.outcome is Outcome.REFUSE:
             cause = f"{_elsewhere(judged, package)}{_broken_layer(judged)}"
-            raise ReleaseError("accuracy-gate", f"{where}: {verdict.reason}{cause}")
+            raise ReleaseError("accuracy-gate", f"{where}: {verdict.reason}{cause}", hint=_cure(judged, request))
         if verdict.outcome is Outcome.NOT_ENOUGH_DATA:
             raise ConfigError("accuracy-thin", f"{where}: {verdict.reason}")
     if judged.saturation is not None:
         _check_saturation(judged.variant.name, judged.saturation)
     if request.min_speedup is not None:
         _check_latency(judged, request.min_speedup)
+
+
+def _cure(judged: Judged, request: Request) -> str | None:
+    """Return what to do about a loss; None: what is said of every one. The ladder begins where something is rounded."""
+    if request.repair or judged.variant.recipe.precision == "float32":
+        return None
+    return (
+        "Try --repair, which makes the artifact again by gentler recipes until one passes; or use another recipe or "
+        "calibration data; the message names the cause where it was found."
+    )
 
 
 def _broken_layer(judged: Judged) -> str:

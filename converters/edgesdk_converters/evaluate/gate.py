@@ -222,7 +222,7 @@ def _reason(outcome: Outcome, paired: Paired, question: Question, *, alpha: floa
     limit = f"{points:g} point{'' if points == 1 else 's'}" if share else f"{question.margin:.4f}"
     if question.unit != 1:
         limit = f"{limit} standard deviations of the labels, {question.margin * question.unit:.4g}"
-    limit = f"allowed is a loss of {limit}, alpha {alpha:g}"
+    limit = f"allowed is a loss of {limit}, alpha {alpha:.2g}"
     if outcome is not Outcome.NOT_ENOUGH_DATA:
         return f"{figures}; {limit}"
     if paired.needed is None:

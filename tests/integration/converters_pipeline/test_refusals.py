@@ -48,6 +48,7 @@ def test_a_badly_calibrated_artifact_is_refused_and_nothing_is_written(
     assert caught.value.code == "accuracy-gate"
     assert "the error starts at " in caught.value.message
     assert caught.value.exit_code == 4
+    assert "--repair" in caught.value.hint
     assert [path.name for path in tmp_path.iterdir()] == ["release.refused"]
 
 
