@@ -24,7 +24,7 @@ OWN = {"jetson-orin-gpu": "jetson-parsed.toml"}
 """Profiles that this benchmark uses in place of those of the name."""
 _SLOW_CASES = ("magika", "basic-pitch", "ocr-angle", "ocr-reading", "efficientnet-lite0")
 SLOW = {("qualcomm-htp", case): "htp-source.toml" for case in _SLOW_CASES}
-"""Where the simulator, at up to five seconds a call, takes a ladder more than a row's time.
+"""Where the simulator, at up to five seconds a call, takes a ladder more than a row's time (the last two: not tried).
 
 It compiles and places there, and the portable file answers.
 """
