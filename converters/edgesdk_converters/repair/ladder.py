@@ -261,6 +261,8 @@ class _Ladder:
                 source_value=verdict.source_value,
                 interval=loss_interval(verdict),
                 loss=verdict.loss,
+                unit=verdict.unit,
+                greater=verdict.greater,
                 size=judged.artifact.stat().st_size,
                 speedup=(judged.latency or {}).get("speedup"),
                 alpha=alpha,

@@ -222,7 +222,9 @@ class Point:
         value: The metric of the artifact; None if it could not be made or run.
         source_value: The metric of the float source on the same samples.
         interval: Of the loss.
-        loss: How much worse it is, in the gate's unit: 1, or the standard deviation of value labels.
+        loss: How much worse it is, in `unit`.
+        unit: The gate's: 1, or the standard deviation of value labels.
+        greater: Whether more of the metric is better.
         size: Bytes of the artifact.
         speedup: How many times as fast as float on this machine; None where it was not timed.
         alpha: The error rate that its test could spend.
@@ -236,6 +238,8 @@ class Point:
     source_value: float | None = None
     interval: tuple[float, float] | None = None
     loss: float | None = None
+    unit: float = 1.0
+    greater: bool = True
     size: int | None = None
     speedup: float | None = None
     alpha: float | None = None

@@ -59,8 +59,8 @@ def rung_change(point: Plain, *, share: bool, unit: bool = True) -> str:
     loss, value, source = (point.get(key) for key in ("loss", "value", "source_value"))
     if loss is None:
         return ""
-    difference = -loss if value is None or source is None else value - source
-    scale = difference / loss if loss else -1.0
+    scale = (point["unit"] or 1.0) * (-1 if point["greater"] else 1)  # a unit of 0: `loss_interval` divides by none
+    difference = scale * loss if value is None or source is None else value - source
     interval = point.get("interval")
     bounds = sorted(scale * each for each in interval) if interval else None
     return change(difference, bounds, share=share, unit=unit)

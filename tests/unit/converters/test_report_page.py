@@ -227,6 +227,7 @@ def test_a_release_without_the_gate_says_so_first():
 def test_what_the_repair_ladder_tried_is_shown():
     """The points of the ladder, those that nothing beats in bold."""
     point = {"recipe": "int8", "value": 0.8, "loss": 0.1, "size": 3000, "speedup": None, "passed": False, "why": "loss"}
+    point |= {"unit": 1.0, "greater": True}
     ladder = {"v": {"points": [point, {**point, "recipe": "int8-wide", "passed": True}], "front": ["int8-wide"]}}
     page, _words = read({**REPORT, "pareto": ladder})
     assert "<b>int8-wide</b>" in page

@@ -34,18 +34,39 @@ def test_a_change_is_artifact_minus_float() -> None:
     assert change(0.5, (0.25, 0.75), share=False) == "+0.5 (+0.25 to +0.75)"
 
 
+MORE, LESS = {"unit": 1.0, "greater": True}, {"unit": 2.0, "greater": False}
+"""What is a loss of accuracy, and of an error whose labels deviate by 2."""
+
+
 @pytest.mark.parametrize(
     ("point", "share", "expected"),
     [
-        ({"loss": 0.02, "value": 0.88, "source_value": 0.9, "interval": (0.01, 0.03)}, True, "-2.00 (-3.00 to -1.00)"),
-        ({"loss": 0.0, "value": 0.9, "source_value": 0.9, "interval": (-0.01, 0.03)}, True, "+0.00 (-3.00 to +1.00)"),
-        ({"loss": 0.0, "value": 0.9, "source_value": None, "interval": None}, True, "+0.00"),
-        ({"loss": 0.1, "value": 12.2, "source_value": 12.0, "interval": (0.05, 0.2)}, False, "+0.2 (+0.1 to +0.4)"),
+        (
+            {**MORE, "loss": 0.02, "value": 0.88, "source_value": 0.9, "interval": (0.01, 0.03)},
+            True,
+            "-2.00 (-3.00 to -1.00)",
+        ),
+        (
+            {**MORE, "loss": 0.0, "value": 0.9, "source_value": 0.9, "interval": (-0.01, 0.03)},
+            True,
+            "+0.00 (-3.00 to +1.00)",
+        ),
+        ({**MORE, "loss": 0.0, "value": 0.9, "source_value": None, "interval": None}, True, "+0.00"),
+        (
+            {**LESS, "loss": 0.1, "value": 12.2, "source_value": 12.0, "interval": (0.05, 0.2)},
+            False,
+            "+0.2 (+0.1 to +0.4)",
+        ),
+        (
+            {**LESS, "loss": 0.0, "value": 12.0, "source_value": 12.0, "interval": (-0.05, 0.2)},
+            False,
+            "+0 (-0.1 to +0.4)",
+        ),
         ({"loss": None}, True, ""),
     ],
 )
 def test_the_losses_of_the_ladder_are_read_as_changes(point: dict, share: bool, expected: str) -> None:  # noqa: FBT001
-    """The sign of the table above it: less accuracy is minus, more error is plus, in the metric's own unit."""
+    """The sign of the table above it, also of no loss: less accuracy is minus, more error is plus, in its own unit."""
     assert rung_change(point, share=share, unit=False) == expected
 
 
