@@ -194,12 +194,13 @@ def ladder(report: dict[str, Any]) -> Group:
     heading = "change in points (95 %)" if share else "change (95 %)"
     for name, found in report["pareto"].items():
         table = Table(box=None, pad_edge=False, title=name, title_justify="left")
-        for word in ("rung", "judged", heading, "kB", "speed", "passes"):
+        for word in ("rung", "judged", "samples", heading, "kB", "speed", "passes"):
             table.add_column(word, no_wrap=True)
         for point in found["points"]:
             table.add_row(
                 point["rung"] + ("*" if point["recipe"] in found["front"] else ""),
                 "" if point["value"] is None else f"{point['value']:.4f}",
+                "" if point["samples"] is None else f"{point['samples']:,}",
                 rung_change(point, share=share, unit=False),
                 "" if point["size"] is None else f"{point['size'] / 1000:.1f}",
                 "" if point["speedup"] is None else f"{point['speedup']:.2f}x",

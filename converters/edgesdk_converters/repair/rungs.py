@@ -221,6 +221,7 @@ class Point:
         why: The gate's reason, or the error; empty if it passed.
         value: The metric of the artifact; None if it could not be made or run.
         source_value: The metric of the float source on the same samples.
+        samples: How many those were: what is shown to be worse on a part is run on no more.
         interval: Of the loss.
         loss: How much worse it is, in `unit`.
         unit: The gate's: 1, or the standard deviation of value labels.
@@ -236,6 +237,7 @@ class Point:
     why: str = ""
     value: float | None = None
     source_value: float | None = None
+    samples: int | None = None
     interval: tuple[float, float] | None = None
     loss: float | None = None
     unit: float = 1.0

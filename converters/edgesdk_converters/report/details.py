@@ -43,7 +43,8 @@ def ladder_section(report: Plain) -> str:
         return ""
     lead = (
         "Recipes from the fastest to the gentlest, until one passed; bold: nothing else that was tried is better in "
-        "every respect. Change: artifact minus float."
+        "every respect. Change: artifact minus float, on the samples beside it: a rung that is shown to be worse on a "
+        "part of them ends there."
     )
     return f"<section><h2>Repair</h2><p>{lead}</p>{''.join(parts)}</section>"
 
@@ -56,6 +57,7 @@ def _ladder(name: str, found: Plain, *, share: bool) -> str:
 _LADDER = (
     ("recipe", False),
     ("judged", True),
+    ("samples", True),
     ("change (95 %)", True),
     ("kB", True),
     ("x float's speed", True),
@@ -65,13 +67,13 @@ _LADDER = (
 
 def _rung(point: Plain, front: Sequence[str], *, share: bool) -> list[str]:
     name = escape(point["recipe"])
-    shown = [("value", "{:.4f}", 1), ("size", "{:,.1f}", 1000), ("speedup", "{:.2f}", 1)]
-    judged, size, speed = (
+    shown = [("value", "{:.4f}", 1), ("samples", "{:,.0f}", 1), ("size", "{:,.1f}", 1000), ("speedup", "{:.2f}", 1)]
+    judged, samples, size, speed = (
         "" if point.get(key) is None else words.format(point[key] / unit) for key, words, unit in shown
     )
     end = "<span class='tag pass'>pass</span>" if point["passed"] else escape(str(point.get("why") or ""))
     first = f"<b>{name}</b>" if point["recipe"] in front else name
-    return [first, judged, rung_change(point, share=share), size, speed, end]
+    return [first, judged, samples, rung_change(point, share=share), size, speed, end]
 
 
 def _details(variant: Plain) -> Plain:

@@ -32,6 +32,7 @@ def test_saturating_weights_are_repaired_by_seven_bits(models, words, tmp_path):
     assert told["chosen"] == variant["recipe"]["name"] == "int8-per-channel-fast-7-bit"
     assert set(told["front"]) <= {point["recipe"] for point in told["points"]}
     assert told["points"][1]["alpha"] == ALPHA / 2
+    assert told["points"][2]["samples"] == variant["evaluation"]["samples"]
     assert sum(point["alpha"] or 0 for point in told["points"]) < ALPHA
     shown = Shown()
     again = convert(models[1], **asked, repair=True, out=tmp_path / "again", observer=shown)

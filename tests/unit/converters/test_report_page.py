@@ -228,9 +228,11 @@ def test_what_the_repair_ladder_tried_is_shown():
     """The points of the ladder, those that nothing beats in bold."""
     point = {"recipe": "int8", "value": 0.8, "loss": 0.1, "size": 3000, "speedup": None, "passed": False, "why": "loss"}
     point |= {"unit": 1.0, "greater": True}
-    ladder = {"v": {"points": [point, {**point, "recipe": "int8-wide", "passed": True}], "front": ["int8-wide"]}}
-    page, _words = read({**REPORT, "pareto": ladder})
+    point |= {"samples": 340}
+    wide = {**point, "recipe": "int8-wide", "passed": True, "samples": 2720}
+    page, _words = read({**REPORT, "pareto": {"v": {"points": [point, wide], "front": ["int8-wide"]}}})
     assert "<b>int8-wide</b>" in page
+    assert re.findall(r"data-label='samples'>([\d,]+)<", page.split("<h2>Repair</h2>")[1]) == ["340", "2,720"]
     assert "<h2>Repair</h2>" in page
 
 

@@ -4,7 +4,7 @@ import io
 from types import SimpleNamespace
 
 import pytest
-from edgesdk_converters.progress import summary
+from edgesdk_converters.progress import ladder, summary
 from rich.console import Console
 
 
@@ -54,3 +54,19 @@ def test_a_long_name_stands_whole_whatever_the_width(width):
     [head] = [line for line in lines if "change in points" in line]
     assert head.index("change") == figures.index("-0.26")
     assert max(map(len, lines)) <= width
+
+
+def test_a_rung_stands_beside_the_samples_that_judged_it():
+    """Rungs that were ended on a part of the samples are not to be compared with one that was judged on all."""
+    rung = {"rung": "asked", "recipe": "int8", "value": 0.8, "source_value": 0.9, "loss": 0.1, "interval": (0.05, 0.15)}
+    rung |= {"samples": 340, "unit": 1.0, "greater": True, "size": 3000, "speedup": 1.5, "passed": False, "why": "loss"}
+    last = {**rung, "rung": "mse", "recipe": "int8-mse", "value": 0.9, "loss": 0.0, "samples": 2720}
+    never = {**dict.fromkeys(rung), "rung": "16-bit", "recipe": "int8-16-bit", "passed": False, "why": "crashed"}
+    out = io.StringIO()
+    report = {"variants": [], "metric": "accuracy", "pareto": {"v": {"points": [rung, last, never], "front": []}}}
+    Console(file=out, width=200).print(ladder(report))
+    rows = [line.split() for line in out.getvalue().splitlines()]
+    assert ["rung", "judged", "samples", "change"] in [row[:4] for row in rows]
+    assert ["asked", "0.8000", "340", "-10.00"] in [row[:4] for row in rows]
+    assert ["mse", "0.9000", "2,720", "+0.00"] in [row[:4] for row in rows]
+    assert ["16-bit", "crashed"] in rows
