@@ -295,7 +295,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe(name="float", summary="float32, as trained", tflite=TfliteFloat32(), onnx=OnnxFloat32()),
         Recipe(
             name="float16",
-            summary="float16 weights (TFLite), float16 throughout (ONNX); float32 inputs and outputs",
+            summary="float16 weights (TFLite), float16 but for what it cannot hold (ONNX); float32 inputs and outputs",
             tflite=TfliteFloat16(),
             onnx=OnnxFloat16(),
         ),

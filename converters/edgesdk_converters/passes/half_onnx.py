@@ -91,6 +91,28 @@ def join_islands(model: onnx.ModelProto, own: Collection[str]) -> int:
     return len(back)
 
 
+def computing(model: onnx.ModelProto) -> tuple[int, int]:
+    """Return how many operators compute in float32, and how many in floats at all; casts compute nothing.
+
+    An operator without an output of floats (a comparison, TopK's place) is counted by what it reads.
+    """
+    import onnx  # noqa: PLC0415 - only in the child
+
+    half, single = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
+    graphs = list(_graphs(onnx.shape_inference.infer_shapes(model).graph))
+    kinds = {tensor.name: tensor.data_type for graph in graphs for tensor in graph.initializer}
+    for graph in graphs:
+        entries = (*graph.value_info, *graph.input, *graph.output)
+        kinds |= {entry.name: entry.type.tensor_type.elem_type for entry in entries}
+    found = {half: 0, single: 0}
+    for node in (each for graph in graphs for each in graph.node if each.op_type != "Cast" and each.input):
+        written, read = ([kinds.get(name) for name in names] for names in (node.output, node.input))
+        kind = next((kind for kind in (*written, *read) if kind in found), None)
+        if kind is not None:
+            found[kind] += 1
+    return found[single], sum(found.values())
+
+
 def _to(cast: onnx.NodeProto) -> int:
     return next(int(attribute.i) for attribute in cast.attribute if attribute.name == "to")
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from edgesdk.errors import ReleaseError
-from edgesdk_converters.passes.half_onnx import beyond_half, join_islands
+from edgesdk_converters.passes.half_onnx import beyond_half, computing, join_islands
 from edgesdk_converters.passes.quantize_onnx import excluded, finish
 from edgesdk_converters.recipes import OnnxDynamic, OnnxFloat16, Recipe
 from edgesdk_converters.running.isolation import Call
@@ -45,7 +45,9 @@ def to_float16(call: Call) -> dict[str, Any]:
         beside = f" beside the {len(left)} nodes that stay in float32 by `float_layers` or `tiny`" if left else ""
         raise ReleaseError("conversion-failed", f"nothing became float16: the model has no float32 weights{beside}")
     finish(made, call)
-    return {"float16_weights": half, "nodes": len(made.graph.node)}
+    single, floats = computing(made)
+    figures = {"float16_weights": half, "float32_operators": single, "float_operators": floats}
+    return {**figures, "nodes": len(made.graph.node)}
 
 
 def to_dynamic(call: Call) -> dict[str, Any]:

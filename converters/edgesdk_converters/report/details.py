@@ -26,7 +26,7 @@ def artifact_section(variants: Sequence[Plain]) -> str:
         _ranges(variant),
     ]
     recipe, artifact_format = variant["recipe"], variant["format"]
-    words = described(recipe, artifact_format)
+    words = described(recipe, artifact_format, variant.get("conversion"))
     if tool := variant.get("made_by"):
         words = f"the float {artifact_format} file, quantized and built by {tool}"
     title = artifact_name(variant).replace(" ", " · ", 1)

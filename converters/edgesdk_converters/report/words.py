@@ -72,10 +72,19 @@ def artifact_name(variant: Plain) -> str:
     return f"{variant['format']} {variant['recipe']['name']}{tail}"
 
 
-def described(recipe: Plain, artifact_format: str) -> str:
-    """Return what a recipe does to a format, as a phrase; recipes make several formats, each in its own way."""
+def described(recipe: Plain, artifact_format: str, made: Plain | None = None) -> str:
+    """Return what a recipe does to a format, as a phrase; recipes make several formats, each in its own way.
+
+    Args:
+        recipe: The recipe.
+        artifact_format: The format.
+        made: What the step that followed the recipe told; None: it is not known.
+    """
     options: Plain = recipe.get(artifact_format) or {}
-    words = {"tflite": _tflite, "onnx": _onnx}[artifact_format](options) if options else str(recipe.get("summary", ""))
+    if not options:
+        words = str(recipe.get("summary", ""))
+    else:
+        words = _tflite(options) if artifact_format == "tflite" else _onnx(options, made or {})
     ranges = recipe.get("calibration_range", "minmax")
     if options.get("kind") == "static" and ranges != "minmax":
         words += "; ranges by " + {"percentile": "percentile", "mse": "least square error"}[ranges]
@@ -108,10 +117,19 @@ def _tflite(options: Plain) -> str:
     )
 
 
-def _onnx(options: Plain) -> str:
+def _half(options: Plain, made: Plain) -> str:
+    """Return what float16 of ONNX is: what half precision cannot hold stays in float32, operators are counted."""
+    ends, single = "float32 inputs and outputs", made.get("float32_operators")
+    if single:
+        return f"float16 inside but for {single} of {made['float_operators']} operators, which stay in float32; {ends}"
+    whole = single == 0 or options.get("tiny") == "float16"
+    return f"float16 inside{'' if whole else ' but for what it cannot hold, which stays in float32'}; {ends}"
+
+
+def _onnx(options: Plain, made: Plain) -> str:
     kind = options["kind"]
     if kind == "float16":
-        return "float16 inside, float32 inputs and outputs"
+        return _half(options, made)
     if kind != "static":
         return _SIMPLE[kind]
     weights = "7-bit" if options.get("reduce_range", True) else options.get("weights", "int8")

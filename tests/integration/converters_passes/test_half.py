@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from edgesdk_converters.passes.half_onnx import beyond_half, join_islands
+from edgesdk_converters.passes.half_onnx import beyond_half, computing, join_islands
 from edgesdk_converters.recipes import RECIPES, OnnxFloat16
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
@@ -57,13 +57,17 @@ def halved(act, tmp_path):
 
 
 def test_a_floor_below_half_precision_stays_where_it_is(halved, tmp_path):
-    """The tool alone lifts it to 1e-7, and quiet sounds with it; here weights are halved and the level is float's."""
+    """The tool alone lifts it to 1e-7, and quiet sounds with it; here weights are halved and the level is float's.
+
+    The report counts the three operators that make it.
+    """
     expected = answer(level_of_sound(tmp_path))
     ours, tools = halved(), halved(onnx=OnnxFloat16(tiny="float16"))
     assert np.abs(answer(tools) - expected).max() > 0.5, "the trap"
     assert np.abs(answer(ours) - expected).max() < 0.1
     weights = {tensor.name: tensor.data_type for tensor in onnx.load(ours).graph.initializer if len(tensor.dims) == 2}
     assert set(weights.values()) == {TensorProto.FLOAT16}
+    assert (computing(onnx.load(ours)), computing(onnx.load(tools))) == ((3, 5), (0, 5))
 
 
 def test_where_everything_stays_in_float32_the_refusal_says_why(halved):
@@ -130,5 +134,6 @@ def test_islands_take_whole_numbers_and_are_read_by_branches():
     own = {node.name for node in model.graph.node}
     made = convert_float_to_float16(model, keep_io_types=True, node_block_list=beyond_half(model))
     assert join_islands(made, own) == 1
+    assert computing(made) == (2, 5), "sum and logarithm stay in float32; the If and its bodies do not"
     found = onnxruntime.InferenceSession(made.SerializeToString()).run(None, feeds)[0]
     np.testing.assert_allclose(found, expected, rtol=1e-3)

@@ -27,6 +27,18 @@ def test_what_a_repair_changed_is_said() -> None:
     assert "left in float: conv2d_0/Conv2D, conv2d_1/Conv2D, conv2d_2/Conv2D and 2 more" in words
 
 
+def test_float16_says_what_stays_in_float32() -> None:
+    """Operators are counted where the file was made; before, only that there may be some."""
+    recipe = msgspec.to_builtins(RECIPES["float16"])
+    whole = {**recipe, "onnx": {**recipe["onnx"], "tiny": "float16"}}
+    ends = "float32 inputs and outputs"
+    some = "float16 inside but for 3 of 5 operators, which stay in float32; " + ends
+    assert described(recipe, "onnx", {"float32_operators": 3, "float_operators": 5}) == some
+    assert described(recipe, "onnx", {"float32_operators": 0, "float_operators": 5}) == f"float16 inside; {ends}"
+    assert described(recipe, "onnx").startswith("float16 inside but for what it cannot hold")
+    assert described(whole, "onnx") == f"float16 inside; {ends}"
+
+
 def test_a_change_is_artifact_minus_float() -> None:
     """In points where the metric is a share, in its own unit elsewhere; nothing is minus nothing."""
     assert change(-0.0012, (-0.004, 0.0016), share=True) == "-0.12 points (-0.40 to +0.16)"
