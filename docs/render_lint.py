@@ -26,6 +26,7 @@ edge lint model.tflite --target ethos-u55-128 --target ethos-u85-256 --fail-on-f
 | | |
 | --- | --- |
 | model | `.tflite` or `.onnx`; a `.keras`, `.h5`, SavedModel or `.pt2` is exported first and needs `--contract` |
+| `--contract` | the contract's TOML file: what is exported, and a `.onnx` with open sizes, gets the sizes that it fixes |
 | `--target` | may be repeated: a report for each, the exit status of the worst, one error that names all that failed |
 | `--fail-on-fallback S` | exit 6 (`fallback-share`) if more than the share S is beside the accelerator |
 | `--by` | share of `macs` (default; of a model without any, its operators) or of `ops` |
@@ -41,8 +42,10 @@ Each finding is one of
 - **fallback**: the operator runs on the CPU beside the accelerator, or not at all where there is no such CPU;
 - **slow**: it runs, and could be faster or simpler. It counts in no share.
 
+The open batch of a float ONNX model is linted as 1, and other open sizes as the contract's where it is given, as
+`edge convert` fixes them before a vendor's tool gets the file.
 A float model for an integer-only target is linted as full int8 quantization leaves it, and an ONNX model for Ethos-U as
-the TFLite that converters make of it; both are said at the top of the report (`assumed`). Operators that
+the TFLite that converters make of it; all of this is said at the top of the report (`assumed`). Operators that
 litert-quantizer does not know (ABS, MINIMUM, REDUCE_MAX, SQUARE, LEAKY_RELU and more) stay float then, between a
 DEQUANTIZE and a QUANTIZE: the lint of the float file counts them, and a test holds its table against the tool's files.
 Multiply-accumulates count convolutions, matrix products and recurrent layers; an open dimension counts as 1.

@@ -26,7 +26,7 @@ def lint(
     ],
     contract: Annotated[
         Path | None,
-        typer.Option(help="TOML file of the contract: what is no .tflite or .onnx is exported by it first."),
+        typer.Option(help="TOML file of the contract: open sizes of a .onnx get its; a .keras … is exported by it."),
     ] = None,
     fail_on_fallback: Annotated[
         float | None, typer.Option(help="Largest share off the accelerator, 0 to 1; more ends with exit 6.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +30,23 @@ _SUBGRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 _MAX_INFERRED_BYTES = 1 << 31
 
 
-def read_onnx(path: Path) -> Graph:
+def read_onnx(path: Path, *, change: Callable[[onnx.ModelProto], None] | None = None) -> Graph:
     """Read an ONNX file; weights in files beside it are not needed.
 
+    Args:
+        path: The file.
+        change: What to do to the model in place, before its sizes are inferred.
+
     Raises:
-        ConfigError: ``model-format`` if it is damaged.
+        ConfigError: ``model-format`` if it is damaged; what `change` raises.
     """
     try:
         model = onnx.load(path, load_external_data=False)
+        if change is not None:
+            change(model)
         found = _graph(_inferred(model), path.parent)
+    except ConfigError:
+        raise
     except Exception as error:
         # Protobuf, onnx.checker and numpy raise what they like about damaged bytes.
         raise ConfigError("model-format", f"{path} is no whole ONNX file: {error}") from error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -13,6 +15,10 @@ from edgesdk_converters.lint.graph import Graph, GraphFormat
 from edgesdk_converters.lint.read import read_graph
 
 READABLE = (".tflite", ".onnx")
+BATCH_OF_ONE = "the open batch of the model is linted as 1, as `edge convert` fixes it"
+BY_CONTRACT = (
+    "the open sizes of the model are linted as the contract's, an open batch as 1, as `edge convert` fixes them"
+)
 
 
 def read_model(
@@ -28,7 +34,8 @@ def read_model(
     Args:
         path: ``.tflite`` or ``.onnx``, or whatever `edge convert` takes.
         profile: The target; it decides what is exported.
-        contract: TOML file of the contract, which an export needs for its fixed sizes.
+        contract: TOML file of the contract, which an export needs for its fixed sizes; an ONNX file with open sizes
+            gets its.
         cache_dir: Where exports are kept; None: the user's cache.
         told: Is told of an export, which takes long, before it is done.
 
@@ -37,12 +44,12 @@ def read_model(
         EdgeError: Of the export.
     """
     if path.suffix in READABLE or not path.exists():
-        return read_graph(path)
+        return _sized(path, read_graph(path), contract)
     from edgesdk_converters.sources import open_source  # noqa: PLC0415 - only where something is exported
 
     source = open_source(path)
     if source.format in {"tflite", "onnx"}:
-        return read_graph(path)
+        return _sized(path, read_graph(path), contract)
     if contract is None:
         raise ConfigError(
             "argument-invalid",
@@ -50,6 +57,24 @@ def read_model(
             hint="Give --contract, or the .tflite or .onnx export.",
         )
     return read_graph(_exported({source.format: source}, wanted_format(profile), contract, cache_dir, told))
+
+
+def _sized(path: Path, graph: Graph, contract: Path | None) -> Graph:
+    """Return a float ONNX graph with the sizes that `edge convert` gives it; it takes no other, and TFLite as it is."""
+    opened = [tensor.shape for tensor in graph.inputs if tensor.shape is not None and None in tensor.shape]
+    if graph.format != "onnx" or graph.quantized or not opened:
+        return graph
+    from edgesdk_converters.lint.read_onnx import read_onnx  # noqa: PLC0415 - heavy
+    from edgesdk_converters.request import read_contract  # noqa: PLC0415 - heavy
+    from edgesdk_converters.sources.onnx import fix_batch, fix_sizes  # noqa: PLC0415 - heavy
+
+    if contract is not None:
+        fixed = functools.partial(fix_sizes, contract=read_contract(contract))
+        return replace(read_onnx(path, change=fixed), assumed=(BY_CONTRACT,))
+    if all(shape[0] is not None for shape in opened):
+        return graph
+    more = "; --contract fixes the other sizes" if any(None in shape[1:] for shape in opened) else ""
+    return replace(read_onnx(path, change=fix_batch), assumed=(BATCH_OF_ONE + more,))
 
 
 def wanted_format(profile: Profile) -> GraphFormat:

@@ -186,9 +186,10 @@ def fix_sizes(model: onnx.ModelProto, contract: Contract) -> None:
     Raises:
         ConfigError: ``contract-mismatch`` if an input has another rank or size.
     """
-    specs = order_by_name(contract.inputs, [entry.name for entry in model.graph.input], what="inputs")
+    entries = _given(model)
+    specs = order_by_name(contract.inputs, [entry.name for entry in entries], what="inputs")
     changed = False
-    for entry, spec in zip(model.graph.input, specs, strict=True):
+    for entry, spec in zip(entries, specs, strict=True):
         shape = entry.type.tensor_type.shape
         sizes = [1 if index == 0 and isinstance(size, str) else size for index, size in enumerate(spec.shape)]
         # Paddle's exporter writes an open size as -1.
@@ -199,6 +200,21 @@ def fix_sizes(model: onnx.ModelProto, contract: Contract) -> None:
                 changed = True
     if changed:
         _forget_sizes(model)
+
+
+def fix_batch(model: onnx.ModelProto) -> None:
+    """Give inputs whose first size is open a batch of one, as `fix_sizes` does where a contract leaves it open."""
+    for entry in _given(model):
+        sizes = entry.type.tensor_type.shape.dim
+        if sizes and sizes[0].dim_value <= 0:
+            sizes[0].dim_value = 1  # which clears the symbol
+    _forget_sizes(model)
+
+
+def _given(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """Return the inputs that a caller gives: old files list initializers among them."""
+    stored = {tensor.name for tensor in model.graph.initializer}
+    return [entry for entry in model.graph.input if entry.name not in stored]
 
 
 def _forget_sizes(model: onnx.ModelProto) -> None:

@@ -1,0 +1,103 @@
+"""Open sizes of an ONNX file: the lint judges the sizes that `edge convert` will give it, and says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from edgesdk_converters.lint.check import check
+from edgesdk_converters.lint.read import read_graph
+from edgesdk_converters.lint.report import LintReport
+from edgesdk_converters.lint.source import BATCH_OF_ONE, BY_CONTRACT, read_model
+
+from edgesdk.errors import ConfigError
+from edgesdk.targets.profiles import load_profile
+
+TARGETS = ("jetson-orin-gpu", "qualcomm-htp", "rk3588", "ethos-u55-128")
+CONTRACT = """
+version = "1.0"
+task = "embedding"
+inputs = [{{ name = "x", shape = {shape}, dtype = "float32" }}]
+outputs = [{{ name = "y", shape = ["n", 4], dtype = "float32" }}]
+"""
+
+
+@pytest.fixture
+def flattening(onnx_file: Callable[..., Path]) -> Callable[..., Path]:
+    """Write a network that asks for its batch on the way, as PyTorch's exporter does, and flattens by it."""
+
+    def write(*shape: int | str) -> Path:
+        nodes = [
+            ("Conv", ["x", "kernel"], ["features"], {"pads": [1, 1, 1, 1]}),
+            ("Relu", ["features"], ["active"], {}),
+            ("Shape", ["x"], ["sizes"], {}),
+            ("Gather", ["sizes", "first"], ["batch"], {}),
+            ("Concat", ["batch", "rest"], ["flat"], {"axis": 0}),
+            ("Reshape", ["active", "flat"], ["row"], {}),
+            ("Gemm", ["row", "weights"], ["y"], {}),
+        ]
+        constants = {
+            "kernel": np.ones((2, 3, 3, 3), np.float32),
+            "first": np.array([0]),
+            "rest": np.array([-1]),
+            "weights": np.ones((128, 4), np.float32),
+        }
+        return onnx_file(nodes, {"x": ("float32", [*shape])}, constants, outputs={"y": ("float32", [shape[0], 4])})
+
+    return write
+
+
+def _linted(path: Path, target: str, contract: Path | None = None) -> LintReport:
+    profile = load_profile(target)
+    return check(read_model(path, profile, contract=contract), profile)
+
+
+def _verdict(report: LintReport) -> tuple[object, ...]:
+    found = [(each.op, each.rule, each.effect, each.found) for each in report.findings]
+    return report.refused, report.ops, report.ops_off, report.macs, report.macs_off, found
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_an_open_batch_is_judged_as_one(flattening, target):
+    """The verdict is that of the file with a batch of 1, which is what a vendor's tool gets; a note says so."""
+    fixed = _verdict(_linted(flattening(1, 3, 8, 8), target))
+    path = flattening("batch", 3, 8, 8)
+    opened = _linted(path, target)
+    assert _verdict(opened) == fixed
+    assert opened.assumed[0] == BATCH_OF_ONE
+    as_it_stands = check(read_graph(path), load_profile(target))
+    assert target == "ethos-u55-128" or _verdict(as_it_stands) != fixed, "the trap"
+
+
+def test_other_open_sizes_are_the_contracts(flattening, tmp_path):
+    """Without a contract they stay open, which the note says how to change; with it they are those of a release."""
+    contract = tmp_path / "contract.toml"
+    contract.write_text(CONTRACT.format(shape='["n", 3, 8, 8]'))
+    fixed = _verdict(_linted(flattening(1, 3, 8, 8), "rk3588"))
+    path = flattening("batch", 3, "height", 8)
+    alone, told = _linted(path, "rk3588"), _linted(path, "rk3588", contract)
+    assert alone.refused
+    assert alone.assumed[0].endswith("--contract fixes the other sizes")
+    assert (_verdict(told), told.assumed[0]) == (fixed, BY_CONTRACT)
+
+
+def test_a_contract_of_other_sizes_is_refused_as_in_a_conversion(flattening, tmp_path):
+    """What `edge convert` would refuse is not linted as if it were something else."""
+    contract = tmp_path / "contract.toml"
+    contract.write_text(CONTRACT.format(shape='["n", 1, 8, 8]'))
+    with pytest.raises(ConfigError, match="the contract expects shape") as caught:
+        _linted(flattening("batch", 3, "height", 8), "rk3588", contract)
+    assert caught.value.code == "contract-mismatch"
+
+
+def test_a_quantized_file_is_linted_as_it_stands(onnx_file):
+    """`edge convert` does not take it, so nobody fixes its batch."""
+    nodes = [
+        ("QuantizeLinear", ["x", "scale", "zero"], ["q"], {}),
+        ("DequantizeLinear", ["q", "scale", "zero"], ["d"], {}),
+        ("Relu", ["d"], ["y"], {}),
+    ]
+    constants = {"scale": np.array(0.1, np.float32), "zero": np.array(0, np.int8)}
+    assert _linted(onnx_file(nodes, {"x": ("float32", ["n", 4])}, constants), "rk3588").refused
