@@ -26,7 +26,7 @@ edge lint model.tflite --target ethos-u55-128 --target ethos-u85-256 --fail-on-f
 | | |
 | --- | --- |
 | model | `.tflite` or `.onnx`; a `.keras`, `.h5`, SavedModel or `.pt2` is exported first and needs `--contract` |
-| `--contract` | the contract's TOML file: what is exported, and a `.onnx` with open sizes, gets the sizes that it fixes |
+| `--contract` | the contract's TOML file: what is exported, and a `.onnx` with open sizes, gets the sizes it fixes |
 | `--target` | may be repeated: a report for each, the exit status of the worst, one error that names all that failed |
 | `--fail-on-fallback S` | exit 6 (`fallback-share`) if more than the share S is beside the accelerator |
 | `--by` | share of `macs` (default; of a model without any, its operators) or of `ops` |
@@ -34,7 +34,8 @@ edge lint model.tflite --target ethos-u55-128 --target ethos-u85-256 --fail-on-f
 | `--json`, several targets | an array of such objects in the order given; each names its `target` |
 
 Below the findings stand notes: the rules are a forecast and where they come from, what the target's profile says of
-itself (`edge targets show`), and that a file is quantized already, which `edge convert` does not take as a source.
+itself (the first sentence; whole in `edge targets show` and with `--json`), and that a file is quantized already, which
+`edge convert` does not take as a source.
 
 Each finding is one of
 

@@ -25,8 +25,14 @@ def render(report: LintReport, console: Console) -> None:
             for line in _block(group, console.width):
                 console.print(line, soft_wrap=True)
     for word in report.notes:
-        _note(word, console)
+        _note(_first(word, report.target), console)
     console.print(Text(textwrap.fill(summary(report), console.width, break_on_hyphens=False)), soft_wrap=True)
+
+
+def _first(note: str, target: str) -> str:
+    """Return the first sentence of a note; where there are more it is the profile's, which is shown whole elsewhere."""
+    first, more, _rest = note.partition(". ")
+    return f"{first} (more: edge targets show {target})" if more else first
 
 
 def _note(word: str, console: Console) -> None:

@@ -100,3 +100,16 @@ def test_the_rendered_page_is_up_to_date():
     docs = Path(__file__).parents[3] / "docs"
     made = subprocess.run([sys.executable, docs / "render_lint.py"], capture_output=True, text=True, check=True)
     assert (docs / "lint.md").read_text() == made.stdout, "run: python docs/render_lint.py > docs/lint.md"
+
+
+def test_of_a_profiles_words_the_first_sentence_is_shown():
+    """Paragraphs hide the figures: the rest is where the note says; a note of one sentence stands as it is."""
+    profile = load_profile("qualcomm-htp")
+    out = io.StringIO()
+    report = msgspec.structs.replace(_report(), target=profile.name, notes=("a forecast", profile.notes))
+    render(report, Console(file=out, width=500))
+    lines = [line for line in out.getvalue().splitlines() if line.startswith("Note: ")]
+    first = profile.notes[: profile.notes.index(". ")]
+    assert lines == ["Note: a forecast.", f"Note: {first} (more: edge targets show qualcomm-htp)."]
+    assert "hardware" in profile.notes
+    assert "hardware" not in out.getvalue()
