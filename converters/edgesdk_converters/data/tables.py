@@ -40,11 +40,11 @@ def read_csv(path: Path, spec: TensorSpec, shape: tuple[int, ...]) -> Iterator[R
         shape: That of one sample.
 
     Raises:
-        ConfigError: ``data-invalid`` naming the line, or the columns where there are too many or too few.
+        ConfigError: ``data-invalid`` naming the line, or the columns where there are too many or too few, or no names.
     """
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file)
-        names = next(reader, [])
+        names = _first_line(path, reader)
         label = _label_column(names)
         values = _value_columns(names)
         if names and len(values) != math.prod(shape):
@@ -105,9 +105,32 @@ def check_columns(given: Iterable[Path | None]) -> None:
 def _header(path: Path) -> list[str]:
     if path.suffix == ".csv":
         with path.open(newline="", encoding="utf-8-sig") as file:
-            return next(csv.reader(file), [])
+            return _first_line(path, csv.reader(file))
     with _parquet(path) as table:
         return list(table.schema_arrow.names)
+
+
+def _first_line(path: Path, lines: Iterator[list[str]]) -> list[str]:
+    """Return the names of the columns; a sample that stands where they should would be lost without a word.
+
+    Numbers are no names, but those that count the columns: pandas calls columns so that nobody has named.
+    """
+    names = next(lines, [])
+    counted = [[str(start + index) for index in range(len(names))] for start in (0, 1)]
+    if not names or [name.strip() for name in names] in (counted if len(names) > 1 else []):
+        return names
+    if all(map(_is_number, names)):
+        message = f"{path}: line 1 holds numbers where the columns' names are expected: {_listed(names)}"
+        raise ConfigError("data-invalid", message, hint="Put a line with a name for each column before the samples.")
+    return names
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _value_columns(names: Sequence[str]) -> list[str]:
@@ -123,9 +146,7 @@ def _unfit(path: Path, expected: int, names: Sequence[str]) -> ConfigError:
 
 def _no_number(path: Path, line: int, names: Sequence[str], cells: Sequence[str]) -> ConfigError:
     for name, cell in zip(names, cells, strict=True):
-        try:
-            float(cell)
-        except ValueError:
+        if not _is_number(cell):
             message = f"{path}: line {line}: column {name!r} holds {cell!r}, expected a number"
             return ConfigError("data-invalid", message)
     return ConfigError("data-invalid", f"{path}: line {line}: expected {len(names)} numbers")
@@ -182,7 +203,7 @@ def label_names(path: Path) -> tuple[str, ...]:
     if path.suffix == ".csv":
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
-            label = _label_column(next(reader, []))
+            label = _label_column(_first_line(path, reader))
             found = set() if label is None else {cells[label].strip() for cells in reader if len(cells) > label}
     elif path.suffix == ".parquet":
         with _parquet(path) as table:

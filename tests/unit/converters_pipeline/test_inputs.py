@@ -11,7 +11,7 @@ import pytest
 from edgesdk_converters.calibration.inspection import inspect
 from edgesdk_converters.data.inputs import as_npz
 from edgesdk_converters.data.npz import open_data
-from edgesdk_converters.data.tables import check_columns
+from edgesdk_converters.data.tables import check_columns, label_names
 
 from edgesdk.contract import Contract, TensorSpec
 from edgesdk.errors import ConfigError
@@ -210,3 +210,30 @@ def test_inspecting_against_a_table_in_another_order_is_refused(tmp_path):
         (tmp_path / f"{name}.csv").write_text(header + "\n1,2,3,4\n")
     with pytest.raises(ConfigError, match=r"calibration\.csv has the columns of .*evaluation\.csv in another order"):
         inspect(tmp_path / "calibration.csv", contract(), tmp_path / "evaluation.csv")
+
+
+@pytest.mark.parametrize("first", ["0.5,1.5,-2,3e-1", "4,5,6,7", "1.0,2.0,3.0,4.0"])
+def test_a_table_without_names_is_refused_and_loses_no_row(tmp_path, first):
+    """Its first sample was taken for the names: where it is converted, compared, inspected or asked for labels."""
+    path = tmp_path / "rows.csv"
+    path.write_text(f"{first}\n5,6,7,8\n")
+    for act in (
+        lambda: as_npz(path, contract(), tmp_path),
+        lambda: check_columns([path]),
+        lambda: inspect(path, contract(), None),
+        lambda: label_names(path),
+    ):
+        with pytest.raises(
+            ConfigError, match=f"line 1 holds numbers .* expected: {first.replace(',', ', ')}"
+        ) as caught:
+            act()
+        assert caught.value.code == "data-invalid"
+
+
+@pytest.mark.parametrize("names", ["0,1,2,3", "1,2,3,4", "400,y,410,420,430", "400,410,420,nm430"])
+def test_numbers_that_are_names_are_taken(tmp_path, names):
+    """Pandas counts columns that nobody named; a column of words says that the line is no sample."""
+    path = tmp_path / "rows.csv"
+    path.write_text(f"{names}\n" + "5,1,7,8,9\n"[: 2 * len(names.split(",")) - 1] + "\n")
+    found, _labels = read(path, tmp_path / "made", contract())
+    assert found.shape == (1, 4)
