@@ -19,6 +19,11 @@ TOOLS = ("litert-quantizer", "ai-edge-litert", "onnx")
 STEP = "find layers of"
 """How the steps begin that do that."""
 SHOWN = 8
+APART = (
+    "TFLite and ONNX name layers differently: give one --format, or a recipe of each, one file with [tflite] alone and "
+    "one with [onnx] alone, without base."
+)
+"""What to do where the other format has such a layer."""
 _WILD = "*?[]"
 
 
@@ -31,7 +36,8 @@ def find(call: Call) -> dict[str, Any]:
     layers = named(call.inputs["source"])
     asked: Mapping[str, Sequence[str]] = call.params
     for what, patterns in asked.items():
-        check_patterns(tuple(patterns), [name for names in layers for name in names], what)
+        of = "TFLite" if call.inputs["source"].suffix == ".tflite" else "ONNX"
+        check_patterns(tuple(patterns), [name for names in layers for name in names], what, of)
     return {
         what: sum(names_layer(tuple(patterns), *names) for names in layers if names) for what, patterns in asked.items()
     }
@@ -47,8 +53,8 @@ def named(path: Path) -> list[list[str]]:
     return [[name for name in (node.name, *node.output) if name] for node in graph.node]
 
 
-def check_patterns(patterns: tuple[str, ...], names: Sequence[str], what: str) -> None:
-    """Refuse a pattern that means no layer.
+def check_patterns(patterns: tuple[str, ...], names: Sequence[str], what: str, of: str) -> None:
+    """Refuse a pattern that means no layer of a file of format `of`.
 
     Raises:
         ConfigError: ``argument-invalid``; the hint shows names, shortened to what a person knows them by.
@@ -56,7 +62,9 @@ def check_patterns(patterns: tuple[str, ...], names: Sequence[str], what: str) -
     for pattern in patterns:
         if not any(names_layer((pattern,), name) for name in names):
             hint = _meant(pattern, names) or _some(names)
-            raise ConfigError("argument-invalid", f"{what}: {pattern!r} names no layer of the model", hint=hint)
+            raise ConfigError(
+                "argument-invalid", f"{what}: {pattern!r} names no layer of the {of} file", hint=f"{hint} {APART}"
+            )
 
 
 def _meant(pattern: str, names: Sequence[str]) -> str:

@@ -131,7 +131,8 @@ def excluded(model: onnx.ModelProto, patterns: tuple[str, ...], what: str) -> li
     Raises:
         ConfigError: ``argument-invalid`` if a pattern means none.
     """
-    check_patterns(patterns, [name for node in model.graph.node for name in (node.name, *node.output) if name], what)
+    names = [name for node in model.graph.node for name in (node.name, *node.output) if name]
+    check_patterns(patterns, names, what, "ONNX")
     return [node.name for node in model.graph.node if names_layer(patterns, node.name, *node.output)]
 
 

@@ -128,7 +128,7 @@ def _left(layer: Layer, recipe: Recipe) -> bool:
 def _named(layers: Sequence[Layer], patterns: tuple[str, ...], what: str) -> Iterator[str]:
     """Yield the scopes of the layers that are meant, as patterns that match nothing else."""
     names = [name for layer in layers for name in layer.outputs]
-    check_patterns(patterns, names, what)
+    check_patterns(patterns, names, what, "TFLite")
     for layer in layers:
         if names_layer(patterns, *layer.outputs):
             yield layer.pattern

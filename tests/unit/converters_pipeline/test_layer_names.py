@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edgesdk_converters.passes.layer_names import check_patterns, named
+from edgesdk_converters.passes.layer_names import APART, check_patterns, named
 from edgesdk_converters.request import Request, prepare
 from edgesdk_converters.source_gate import source_first
 
@@ -19,7 +19,7 @@ NAMES = [FUSED, "model/trunk/dense/MatMul", *(f"model/trunk/block_{place}/add" f
 @pytest.mark.parametrize("pattern", ["*re_lu_3*", "*/MatMul", FUSED, "*block_1?/add"])
 def test_what_names_a_layer_passes(pattern: str) -> None:
     """A whole name, or a pattern of one."""
-    check_patterns((pattern,), NAMES, "float_layers")
+    check_patterns((pattern,), NAMES, "float_layers", "ONNX")
 
 
 @pytest.mark.parametrize(
@@ -35,25 +35,27 @@ def test_what_names_a_layer_passes(pattern: str) -> None:
 def test_what_names_none_is_answered_with_what_was_meant(pattern: str, hint: str) -> None:
     """By a near part of a name, shortened to a pattern that does name it; else with a few, and how many more."""
     if not hint:
-        return check_patterns((pattern,), NAMES, "float_layers")
-    with pytest.raises(ConfigError, match="names no layer of the model") as caught:
-        check_patterns((pattern,), NAMES, "float_layers")
+        return check_patterns((pattern,), NAMES, "float_layers", "ONNX")
+    with pytest.raises(ConfigError, match="names no layer of the ONNX file") as caught:
+        check_patterns((pattern,), NAMES, "float_layers", "ONNX")
     assert str(caught.value.hint).startswith(hint)
-    assert len(str(caught.value.hint)) < 250
+    assert len(str(caught.value.hint)) < 400
+    assert "give one --format" in str(caught.value.hint), "the other format may have it"
     if "mean" in hint:
-        check_patterns((hint.rsplit(maxsplit=1)[-1].removesuffix("?"),), NAMES, "float_layers")
+        check_patterns((hint.rsplit(maxsplit=1)[-1].removesuffix("?"),), NAMES, "float_layers", "ONNX")
     return None
 
 
 def test_names_with_brackets_are_offered_as_patterns_that_mean_them() -> None:
     """A bracket opens a choice of letters in a pattern; a model without layers has none to offer."""
     with pytest.raises(ConfigError) as caught:
-        check_patterns(("*convv*",), ["layer[0]/conv"], "float_layers")
-    assert caught.value.hint == "Did you mean *layer[[]0]/conv*?"
-    check_patterns(("*layer[[]0]/conv*",), ["layer[0]/conv"], "float_layers")
+        check_patterns(("*convv*",), ["layer[0]/conv"], "float_layers", "TFLite")
+    assert "names no layer of the TFLite file" in caught.value.message
+    assert caught.value.hint == f"Did you mean *layer[[]0]/conv*? {APART}"
+    check_patterns(("*layer[[]0]/conv*",), ["layer[0]/conv"], "float_layers", "TFLite")
     with pytest.raises(ConfigError) as caught:
-        check_patterns(("*",), [], "float_layers")
-    assert caught.value.hint == "It has no layers."
+        check_patterns(("*",), [], "float_layers", "ONNX")
+    assert caught.value.hint == f"It has no layers. {APART}"
 
 
 @pytest.mark.parametrize("suffix", ["tflite", "onnx"])
