@@ -54,7 +54,7 @@ def compile_model(call: Call) -> dict[str, Any]:
     return {
         "placement": msgspec.to_builtins(placement),
         "tool": said["title"],
-        "options": call.params["options"],
+        "options": said["options"],
         "estimate": memory,
         "layers": [{"name": row["name"], "op": row["op"], "dtype": row["dtype"], "on": row["target"]} for row in table],
     }
