@@ -186,21 +186,37 @@ def convert(
 
 
 def _as_json(models: list[Path], words: dict[str, Any]) -> None:
+    from edgesdk.errors import EdgeError  # noqa: PLC0415 - only here
     from edgesdk_converters import convert as run  # noqa: PLC0415 - heavy
+    from edgesdk_converters.refusal import read_refusal, refusal_folder  # noqa: PLC0415 - heavy
 
-    conversion = run(*models, **words)
+    try:
+        conversion = run(*models, **words)
+    except EdgeError as error:
+        left = read_refusal(words["out"], error)
+        if left is not None:
+            typer.echo(json.dumps({"folder": str(refusal_folder(words["out"])), **left}))
+        raise
     typer.echo(json.dumps({"folder": str(conversion.folder), **conversion.report}))
 
 
 def _on_terminal(models: list[Path], words: dict[str, Any]) -> None:
     from rich.console import Console  # noqa: PLC0415 - heavy
 
+    from edgesdk.errors import EdgeError  # noqa: PLC0415 - only here
     from edgesdk_converters import convert as run  # noqa: PLC0415 - heavy
-    from edgesdk_converters.progress import TerminalProgress, ladder, summary  # noqa: PLC0415 - heavy
+    from edgesdk_converters.progress import TerminalProgress, figures, ladder, summary  # noqa: PLC0415 - heavy
+    from edgesdk_converters.refusal import read_refusal  # noqa: PLC0415 - heavy
 
     console = Console()
-    with TerminalProgress(console) as progress:
-        conversion = run(*models, observer=progress, **words)
+    try:
+        with TerminalProgress(console) as progress:
+            conversion = run(*models, observer=progress, **words)
+    except EdgeError as error:
+        left = read_refusal(words["out"], error)
+        if left is not None and left["variants"]:
+            console.print(figures(left))
+        raise
     console.print(summary(conversion))
     if conversion.report.get("pareto"):
         console.print(ladder(conversion.report))

@@ -208,7 +208,7 @@ def _check_latency(judged: Judged, least: float) -> None:
         raise ReleaseError(
             "latency-gate",
             f"{judged.variant.name} ({found['runtime']}): {shown} {found['speedup']:.2f} times as fast as float (95 % "
-            f"interval {low:.2f} to {high:.2f}; {found['artifact_ms']:.3f} ms against {found['source_ms']:.3f} ms on "
+            f"interval {low:.2f} to {high:.2f}, {found['artifact_ms']:.3f} ms against {found['source_ms']:.3f} ms on "
             f"{found['machine']['processor']}); asked for is {least:.2f}",
         )
 

@@ -22,14 +22,14 @@ from edgesdk.errors import ConfigError, EdgeError
 from edgesdk_converters.judge import Judged, check_gate, check_placement, judge
 from edgesdk_converters.packing import lineage_of, write_variant
 from edgesdk_converters.planning.plan import Plan
-from edgesdk_converters.refusal import REFUSALS, forget_refusal, refusal_folder, write_refusal
-from edgesdk_converters.repair.ladder import climb, pareto, rehearse
-from edgesdk_converters.repair.rungs import Point
+from edgesdk_converters.refusal import REFUSALS, forget_refusal, refusal_folder, together, write_refusal
+from edgesdk_converters.repair.ladder import climb, needed, pareto, rehearse
 from edgesdk_converters.report import PAGE_NAME, REPORT_NAME, make_report, render
 from edgesdk_converters.request import Prepared, Request, prepare
-from edgesdk_converters.running.cache import Entry, StepCache, default_cache_dir
+from edgesdk_converters.running.cache import StepCache, default_cache_dir
 from edgesdk_converters.running.steps import Observer, Once, Runner, Silent
 from edgesdk_converters.source_gate import check_sources, refuse_quantized, source_first
+from edgesdk_converters.tried import Tried
 
 
 class PlanObserver(Observer, Protocol):
@@ -91,16 +91,19 @@ def run(request: Request, observer: PlanObserver | None = None) -> Conversion:
         observer.note(text)
     observer.plan(shown, cached, runner.expected(shown.steps))
     once = Once(observer)
-    points: dict[str, list[Point]] = {}
+    tried = Tried(prepared=prepared)
     try:
-        prepared, judged, entries = _judged(prepared, runner, (observer, once), points)
+        tried = _tried(prepared, runner, observer, once)
+        if tried.refused:
+            raise together(tried.refused, prepared.plan.variants)
     except EdgeError as error:
-        if error.code not in REFUSALS:
+        if error.code not in REFUSALS and not tried.judged:
             raise
         left = refusal_folder(request.out)
         with _folder(left, force=True) as folder:
-            write_refusal(folder, error, prepared, runner, points, steps=once.told, built_at=built_at)
+            write_refusal(folder, error, tried, runner, steps=once.told, built_at=built_at)
         raise type(error)(error.code, error.message, hint=f"{error.hint} See {left / PAGE_NAME}.") from error
+    prepared, judged = tried.prepared, tuple(tried.judged.values())
     with _folder(request.out, force=request.force) as folder:
         bundles = [write_variant(folder, prepared, each) for each in judged]
         index = write_release(
@@ -111,35 +114,39 @@ def run(request: Request, observer: PlanObserver | None = None) -> Conversion:
             lineage=lineage_of(prepared, prepared.plan.variants[0]),
             notes=_notes(request),
         )
-        report = make_report(prepared, judged, entries, index, once.told)
-        report["pareto"] = pareto(points)
+        report = make_report(prepared, judged, runner.done(), index, once.told)
+        report["pareto"] = pareto(tried.points)
         report["seconds"] = round(time.monotonic() - started, 3)
         (folder / REPORT_NAME).write_bytes(canonical_json(report))
         (folder / PAGE_NAME).write_text(render(report))
     forget_refusal(request.out)
-    return Conversion(folder=request.out, index=index, report=report, judged=tuple(judged))
+    return Conversion(folder=request.out, index=index, report=report, judged=judged)
 
 
-def _judged(
-    prepared: Prepared, runner: Runner, observers: tuple[PlanObserver, Once], points: dict[str, list[Point]]
-) -> tuple[Prepared, list[Judged], Mapping[str, Entry]]:
-    """Run all steps, and give the variants that nothing refuses; with repair, the plan of those that it chose."""
-    whole, observer = observers
+def _tried(prepared: Prepared, runner: Runner, whole: PlanObserver, observer: Once) -> Tried:
+    """Run all steps, and judge every variant; with repair, the plan is of the rungs that it chose."""
     notes = check_sources(prepared, runner, observer)
     for text in notes:
         whole.note(text)
     prepared = replace(prepared, notes=(*prepared.notes, *notes))
-    if prepared.request.repair:
-        climbed = climb(prepared, runner, observer, points)
-        prepared, judged, entries = climbed.prepared, climbed.judged, climbed.entries
-    else:
-        done = runner.done()
-        entries = runner.run([step for step in prepared.plan.steps if step.name not in done], observer)
-        judged = [judge(prepared, each, runner.path(each.artifact), entries) for each in prepared.plan.variants]
-    for found in judged:
-        check_placement(found, prepared.request)
-        check_gate(found, prepared.request)
-    return prepared, judged, entries
+    tried = (climb if prepared.request.repair else _as_asked)(prepared, runner, observer)
+    for name, found in tried.judged.items():
+        if name not in tried.refused:
+            with tried.trying(name):
+                check_placement(found, prepared.request)
+                check_gate(found, prepared.request)
+    return tried
+
+
+def _as_asked(prepared: Prepared, runner: Runner, observer: Observer) -> Tried:
+    """Make every variant by the recipe as asked."""
+    tried = Tried(prepared=prepared)
+    for variant in prepared.plan.variants:
+        with tried.trying(variant.name):
+            done, steps = runner.done(), needed(prepared.plan, [variant]).steps
+            entries = runner.run([step for step in steps if step.name not in done], observer)
+            tried.judged[variant.name] = judge(prepared, variant, runner.path(variant.artifact), entries)
+    return tried
 
 
 def _notes(request: Request) -> str:

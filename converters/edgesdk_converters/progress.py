@@ -123,14 +123,24 @@ def estimate(steps: Sequence[str], cached: set[str], expected: Mapping[str, floa
 
 def summary(conversion: Conversion) -> Group:
     """Return the variants and their figures as a table, and where they were judged."""
+    return figures(conversion.report)
+
+
+def figures(report: Mapping[str, Any]) -> Group:
+    """Return the same of any report; of a refused conversion also what became of each variant."""
+    refused = report["refused"]["variants"] if "refused" in report else None
     places: dict[str, None] = {}
     rows: list[tuple[str, ...]] = []
-    for variant in conversion.report["variants"]:
-        rows.append((variant["variant"], f"{variant['artifact_size'] / 1000:.1f}", *_figures(variant, places)))
+    for variant in report["variants"]:
+        name = variant["variant"]
+        word = () if refused is None else ("refused" if name in refused else "passes",)
+        rows.append((name, *word, f"{variant['artifact_size'] / 1000:.1f}", *_figures(variant, places)))
         _note_speed(variant, places)
-    share = is_share(conversion.report)
-    headings = ("variant", "kB", "judged", "float", "change in points (95 %)" if share else "change (95 %)")
-    return Group(Figures(headings, rows), *places, *placement.lines(conversion.report["variants"]))
+    unmade = (refused or {}).keys() - {row[0] for row in rows}
+    rows += [(name, "refused", "", "no", "", "") for name in sorted(unmade)]
+    change_of = "change in points (95 %)" if is_share(report) else "change (95 %)"
+    headings = ("variant", *(() if refused is None else ("gate",)), "kB", "judged", "float", change_of)
+    return Group(Figures(headings, rows), *places, *placement.lines(report["variants"]))
 
 
 class Figures:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,57 @@ import msgspec
 
 from edgesdk.canonical import canonical_json
 from edgesdk.errors import EdgeError
-from edgesdk_converters.judge import Judged, judge
+from edgesdk_converters.planning.plan import VariantPlan
 from edgesdk_converters.repair.ladder import pareto
-from edgesdk_converters.repair.rungs import Point
 from edgesdk_converters.report import PAGE_NAME, REFUSAL_SCHEMA, REPORT_NAME, make_refusal, render
-from edgesdk_converters.request import Prepared
-from edgesdk_converters.running.cache import Entry
 from edgesdk_converters.running.steps import Runner
+from edgesdk_converters.tried import VERDICTS, Tried
 
-REFUSALS = frozenset(
-    {"accuracy-gate", "accuracy-thin", "fallback-share", "latency-gate", "repair-exhausted", "source-wrong"}
-)
+REFUSALS = VERDICTS | {"source-wrong"}
 """What is said of a model after work; other errors are about the request, and end before there is anything to tell."""
+
+
+def together(refused: Mapping[str, EdgeError], variants: Sequence[VariantPlan]) -> EdgeError:
+    """Return one refusal of a release: the first in full, a line for each of the others, and what passes.
+
+    Args:
+        refused: Why, by variant; at least one.
+        variants: All that were asked for.
+    """
+    fails = [variant for variant in variants if variant.name in refused]
+    first = refused[fails[0].name]
+    if len(variants) == 1:
+        return first
+    lines = [_named(fails[0].name, first.message)]
+    lines += [f"also refused: {_named(each.name, _short(refused[each.name].message))}" for each in fails[1:]]
+    bad = {variant.target.name for variant in fails}
+    passes = [variant for variant in variants if variant.name not in refused]
+    fine = dict.fromkeys(each.name if each.target.name in bad else each.target.name for each in passes)
+    if fine:
+        lines.append(f"passes: {', '.join(fine)}")
+    return type(first)(first.code, "\n".join(lines), hint=f"{_cure(fails, passes)}{first.hint}")
+
+
+def _cure(fails: Sequence[VariantPlan], passes: Sequence[VariantPlan]) -> str:
+    """Return how to get a release of what passes; empty where neither a format nor targets say it."""
+    bad = dict.fromkeys(variant.target.name for variant in fails)
+    fine = {variant.target.name for variant in passes}
+    for whole in {variant.format for variant in passes} - {variant.format for variant in fails}:
+        if fine | bad.keys() == {variant.target.name for variant in passes if variant.format == whole}:
+            return f"Give only --format {whole} to release what passes on every target. Otherwise: "
+    if fine - bad.keys():
+        return f"Leave out {' '.join(f'--target {name}' for name in bad)} to release the others. Otherwise: "
+    return ""
+
+
+def _named(name: str, message: str) -> str:
+    """Return a message that says whose it is: a tool's does not."""
+    return message if message.startswith(name) else f"{name}: {message}"
+
+
+def _short(message: str) -> str:
+    """Return a refusal up to its figures: what it is measured by, its layers and a tool's words are left out."""
+    return message.partition("\n")[0].partition("; ")[0]
 
 
 def refusal_folder(out: Path) -> Path:
@@ -33,9 +72,8 @@ def refusal_folder(out: Path) -> Path:
 def write_refusal(
     folder: Path,
     error: EdgeError,
-    prepared: Prepared,
+    tried: Tried,
     runner: Runner,
-    points: Mapping[str, Sequence[Point]],
     *,
     steps: Sequence[Mapping[str, Any]],
     built_at: str,
@@ -45,19 +83,24 @@ def write_refusal(
     Args:
         folder: Where; it is there and empty.
         error: The refusal.
-        prepared: What was asked.
+        tried: What became of the variants.
         runner: Knows what was measured.
-        points: What the repair ladder tried.
         steps: What was told of the steps (`Once.told`).
         built_at: When, RFC 3339.
     """
-    entries = runner.done()
-    judged = list(_judged(prepared, runner, entries))
-    report = make_refusal(prepared, judged, entries, steps, built_at=built_at, error=error)
-    tried = pareto({name: each for name, each in points.items() if each})
-    report["pareto"] = {name: {**found, "chosen": None} for name, found in tried.items()}
+    report = make_refusal(tried, runner.done(), steps, built_at=built_at, error=error)
+    report["pareto"] = pareto(tried.points)
     (folder / REPORT_NAME).write_bytes(canonical_json(report))
     (folder / PAGE_NAME).write_text(render(report))
+
+
+def read_refusal(out: Path, error: EdgeError) -> dict[str, Any] | None:
+    """Return the report that a refusal left beside `out`; None if it left none."""
+    try:
+        report: dict[str, Any] = msgspec.json.decode((refusal_folder(out) / REPORT_NAME).read_bytes())
+        return report if report["refused"]["message"] == error.message else None
+    except (OSError, msgspec.DecodeError, KeyError, TypeError):
+        return None
 
 
 def forget_refusal(out: Path) -> None:
@@ -69,11 +112,3 @@ def forget_refusal(out: Path) -> None:
         return
     if schema == REFUSAL_SCHEMA and {entry.name for entry in folder.iterdir()} <= {REPORT_NAME, PAGE_NAME}:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _judged(prepared: Prepared, runner: Runner, entries: Mapping[str, Entry]) -> Iterator[Judged]:
-    for variant in prepared.plan.variants:
-        try:
-            yield judge(prepared, variant, runner.path(variant.artifact), entries)
-        except (EdgeError, KeyError):  # it did not come so far
-            continue

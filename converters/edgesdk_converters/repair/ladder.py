@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,55 +50,41 @@ from edgesdk_converters.repair.rungs import (
     leaves_layers,
     rungs,
 )
+from edgesdk_converters.report.words import rung_change
 from edgesdk_converters.request import Prepared
-from edgesdk_converters.running.cache import Entry
 from edgesdk_converters.running.steps import NotAtHand, Observer, Once, Ref, Runner, Silent, Step
 from edgesdk_converters.source_gate import first_steps
+from edgesdk_converters.tried import Tried
 
 STUMBLED = frozenset({"tool-crashed", "tool-did-nothing"})
 """What a vendor's tool may come to over a file that it quantizes, or that is quantized."""
 GATES = frozenset({"accuracy-gate", "accuracy-thin", "latency-gate", "artifact-unloadable"})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Climbed:
-    """The rungs that stand, and all that were tried.
-
-    Attributes:
-        prepared: With the plan of the rungs that passed.
-        judged: Their variants, in the order of that plan.
-        entries: Results of its steps.
-    """
-
-    prepared: Prepared
-    judged: list[Judged]
-    entries: dict[str, Entry]
-
-
-def climb(prepared: Prepared, runner: Runner, observer: Observer, points: dict[str, list[Point]]) -> Climbed:
-    """Make every variant by the first rung that passes.
+def climb(prepared: Prepared, runner: Runner, observer: Observer) -> Tried:
+    """Make every variant by the first rung that passes; where none does, it is refused with the best (`Tried`).
 
     Args:
         prepared: What was asked.
         runner: Runs the steps.
         observer: Is told how they come along.
-        points: Gets what is tried, by variant, also where it ends in a refusal.
 
     Raises:
-        ReleaseError: ``repair-exhausted`` with the best rung, if none passes.
-        EdgeError: If the recipe as asked fails for another reason than a gate, and half precision does not help.
+        EdgeError: If the recipe as asked fails for a reason that is not the variant's own.
     """
-    ladders = _ladders(prepared, runner, Once(observer))
-    points.update({ladder.asked.name: ladder.points for ladder in ladders})
-    chosen = [ladder.climb() for ladder in ladders]
-    plan = merged(chosen)
+    tried, plans = Tried(prepared=prepared), dict[str, Plan]()
+    for ladder in _ladders(prepared, runner, Once(observer)):
+        name = ladder.asked.name
+        tried.points[name] = ladder.points
+        with tried.trying(name):
+            ladder.climb()
+        if ladder.best is not None:
+            plans[name] = ladder.best
+    plan = dataclasses.replace(merged(list(plans.values())), left_out=prepared.plan.left_out)
     entries = runner.run(plan.steps, Silent())  # the ladders ran them all, some by another name
-    final = dataclasses.replace(prepared, plan=plan)
-    return Climbed(
-        prepared=final,
-        judged=[judge(final, variant, runner.path(variant.artifact), entries) for variant in plan.variants],
-        entries=entries,
-    )
+    for name, variant in zip(plans, plan.variants, strict=True):
+        tried.judged[name] = judge(prepared, variant, runner.path(variant.artifact), entries)
+    return dataclasses.replace(tried, prepared=dataclasses.replace(prepared, plan=plan)) if plans else tried
 
 
 def rehearse(prepared: Prepared, runner: Runner) -> tuple[Plan, set[str]]:
@@ -131,25 +116,34 @@ def pareto(points: Mapping[str, Sequence[Point]]) -> dict[str, Any]:
         name: {
             "points": [dataclasses.asdict(point) for point in tried],
             "front": [point.recipe for point in front(tried)],
-            "chosen": tried[-1].recipe,
+            "chosen": tried[-1].recipe if tried[-1].passed else None,
             "alpha": ALPHA,
             "correction": "weighted Bonferroni over the rungs, fixed beforehand",
         }
         for name, tried in points.items()
+        if tried
     }
 
 
 class _Ladder:
-    """One variant's way up."""
+    """One variant's way up.
+
+    Attributes:
+        asked: The variant as asked.
+        points: What was tried.
+        best: The plan of the rung that passed; while none has, of the one that loses least.
+    """
 
     def __init__(self, prepared: Prepared, asked: VariantPlan, runner: Runner, observer: Observer) -> None:
         self.asked = asked
         self.points: list[Point] = []
+        self.best: Plan | None = None
         self._prepared = prepared
         self._runner = runner
         self._observer = observer
         self._noise: dict[str, list[dict[str, Any]]] = {}
         self._stopped: EdgeError | None = None
+        self._least: GateVerdict | None = None
         self._kind = Asked(
             recipe=asked.recipe,
             format=asked.format,
@@ -158,17 +152,17 @@ class _Ladder:
             half=asked.backend is not None and asked.backend.halves(asked.target),
         )
 
-    def climb(self) -> Plan:
-        """Return the plan of the first rung that passes.
+    def climb(self) -> None:
+        """Go up to the first rung that passes.
 
         Raises:
-            ReleaseError: ``repair-exhausted``.
+            ReleaseError: ``repair-exhausted`` with the best rung, if none passes.
+            EdgeError: If the recipe as asked fails for another reason than a gate, and half precision does not help.
         """
         kinds = [kind for kind in rungs(self._kind) if self._taken(kind)]
         for place, kind in enumerate(kinds):
-            plan = self._try(kind, alpha_of(place, len(kinds)))
-            if plan is not None:
-                return plan
+            if self._try(kind, alpha_of(place, len(kinds))):
+                return
         if self._stopped is not None and all(point.loss is None for point in self.points):
             raise self._stopped
         raise self._exhausted()
@@ -179,10 +173,11 @@ class _Ladder:
         recipe = changed(self._kind, kind, Heard(ranges=self.asked.recipe.calibration_range))
         return kind == "asked" or backend is None or recipe is None or backend.refusal(recipe) is None
 
-    def _try(self, kind: Kind, alpha: float) -> Plan | None:
+    def _try(self, kind: Kind, alpha: float) -> bool:
+        """Make and judge a rung; say whether it passed."""
         recipe = changed(self._kind, kind, self._heard(kind))
         if recipe is None:
-            return None
+            return False
         try:
             plan, judged = self._judged(recipe, alpha)
         except EdgeError as error:
@@ -192,12 +187,12 @@ class _Ladder:
                     raise
                 self._stopped = error
             self.points.append(Point(rung=kind, recipe=recipe.name, passed=False, why=str(error), alpha=alpha))
-            return None
+            return False
         why = self._refusal(judged)
         self._note(kind, judged, plan, why, alpha)
         if why and kind in {"asked", "8-bit", "core", *RANGES} and recipe.calibrates(self.asked.format):
             self._listen(kind, judged.variant, plan)
-        return None if why else plan
+        return not why
 
     def _judged(self, recipe: Recipe, alpha: float) -> tuple[Plan, Judged]:
         """Make an artifact and judge it; by its portable file alone where that is worse: simulators are slow."""
@@ -238,6 +233,8 @@ class _Ladder:
 
     def _note(self, kind: Kind, judged: Judged, plan: Plan, why: str, alpha: float) -> None:
         verdict = next(iter(judged.verdicts.values()))
+        if not why or self._least is None or verdict.loss < self._least.loss:
+            self.best, self._least = plan, verdict
         if not any(point.rung == "float" for point in self.points):
             size = self._float_size(judged.variant, plan)
             self.points.append(
@@ -324,15 +321,17 @@ class _Ladder:
         tried = [point for point in self.points if point.rung != "float"]
         measured = [point for point in tried if point.loss is not None]
         names = ", ".join(point.rung for point in tried)
-        if not measured:
+        if self._least is None:
             return ReleaseError(
                 "repair-exhausted", f"{self.asked.name}: no rung of {names} could be made: {tried[-1].why}"
             )
         best = min(measured, key=lambda point: point.loss or 0.0)
-        shown = ", ".join(f"{each.rung} (loss {each.loss:+.4f}, {each.size} bytes)" for each in front(measured))
+        share = self._least.share
+        changes = {each.rung: rung_change(dataclasses.asdict(each), share=share) for each in measured}
+        shown = "; ".join(f"{each.rung} ({changes[each.rung]}, {each.size} bytes)" for each in front(measured))
         return ReleaseError(
             "repair-exhausted",
-            f"{self.asked.name}: none of {names} passes; the best is {best.recipe}: {best.why}; Pareto front: {shown}",
+            f"{self.asked.name}: none of {names} passes, the best is {best.recipe}: {best.why}; Pareto front: {shown}",
         )
 
 

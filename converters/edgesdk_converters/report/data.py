@@ -14,6 +14,7 @@ from edgesdk_converters.calibration.step import STEP
 from edgesdk_converters.judge import Judged
 from edgesdk_converters.request import Prepared
 from edgesdk_converters.running.cache import Entry
+from edgesdk_converters.tried import Tried
 
 REPORT_NAME = "report.json"
 REPORT_SCHEMA = "edge.report/1"
@@ -47,8 +48,7 @@ def make_report(
 
 
 def make_refusal(
-    prepared: Prepared,
-    judged: Sequence[Judged],
+    tried: Tried,
     entries: Mapping[str, Entry],
     steps: Sequence[Mapping[str, Any]],
     *,
@@ -58,12 +58,11 @@ def make_refusal(
     """Return the report of a conversion that ended without a release: the reason first, and what was measured.
 
     Args:
-        prepared: What was asked.
-        judged: The variants that came so far.
+        tried: What became of the variants.
         entries: Results of the steps that ran, by name.
         steps: What was told of the steps (`Once.told`).
         built_at: When, RFC 3339.
-        error: The refusal.
+        error: The refusal of them all.
     """
     variants = [
         {
@@ -72,10 +71,17 @@ def make_refusal(
             "evaluation": msgspec.to_builtins(each.evaluation),
             **_variant(each, entries),
         }
-        for each in judged
+        for each in tried.judged.values()
     ]
-    about = _about(prepared, entries, steps, built_at)
-    return {**about, "schema": REFUSAL_SCHEMA, "refused": error.to_dict(), "lineage": {}, "variants": variants}
+    names = {name: each.variant.name for name, each in tried.judged.items()}  # of what a ladder came to
+    refused = {names.get(name, name): each.to_dict() for name, each in tried.refused.items()}
+    return {
+        **_about(tried.prepared, entries, steps, built_at),
+        "schema": REFUSAL_SCHEMA,
+        "refused": {**error.to_dict(), "variants": refused},
+        "lineage": {},
+        "variants": variants,
+    }
 
 
 def _about(

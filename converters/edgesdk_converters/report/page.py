@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from typing import Any
@@ -73,7 +73,7 @@ def _verdict(report: Plain) -> str:
     refused = report.get("refused")
     if refused is not None:
         lead, more = f"Refused ({refused['code']}): {refused['message']}", f"{refused['hint']} There is no release."
-        return f"<div class='verdict refused'><b>{escape(lead)}</b><small>{escape(more)}</small></div>"
+        return f"<div class='verdict refused'><b>{_lines(lead)}</b><small>{escape(more)}</small></div>"
     gate, judged = report["gate"], [each for each in map(verdict_of, report["variants"]) if each is not None]
     passed = sum(each["outcome"] == "pass" for each in judged)
     if gate["on"] and judged:
@@ -89,6 +89,10 @@ def _verdict(report: Plain) -> str:
         lead, more = "Not judged", "There was no evaluation data."
     style = "" if gate["on"] and judged else " off"
     return f"<div class='verdict{style}'><b>{escape(lead)}</b><small>{escape(more)}</small></div>"
+
+
+def _lines(text: str) -> str:
+    return "<br>".join(map(escape, text.splitlines()))
 
 
 def _limit(verdict: Plain) -> str:
@@ -156,15 +160,42 @@ def _variants(report: Plain) -> str:
         notes.append(f"{FORESEEN} as the lint's rules foresee it.")
     placed = any(on_accelerator(variant) is not None for variant in variants)
     columns = [column for column in _COLUMNS if placed or column[0] != ACCELERATOR]
-    rows = [[_cells(variant)[name] for name, _number in columns] for variant in variants]
+    refused = _refused(report)
+    cells = [_cells(variant, refused) for variant in variants]
+    cells += [{"variant": escape(name), "gate": _tag("refuse")} for name in _unmade(report)]
+    rows = [[each.get(name, "") for name, _number in columns] for each in cells]
     if is_share(report):
         columns = [(IN_POINTS if name == CHANGE else name, number) for name, number in columns]
     return (
         "<section><h2>Variants</h2><p>Each artifact ran in its own runtime, on the samples of its float source.</p>"
-        f"{table(columns, rows)}<p>{' '.join(notes)}</p>{_plots(report)}</section>"
+        f"{table(columns, rows)}<p>{' '.join(notes)}</p>{_reasons(refused)}{_plots(report)}</section>"
     )
 
 
+def _refused(report: Plain) -> Mapping[str, Plain]:
+    """Return why variants of a refused conversion are refused, by name."""
+    refused = report.get("refused")
+    return refused["variants"] if refused else {}
+
+
+def _unmade(report: Plain) -> list[str]:
+    """Return the refused variants that came to no figures."""
+    made = {variant["variant"] for variant in report["variants"]}
+    return [name for name in _refused(report) if name not in made]
+
+
+def _reasons(refused: Mapping[str, Plain]) -> str:
+    """Return why each of several variants is refused; of one alone it stands above."""
+    if len(refused) < SEVERAL:
+        return ""
+    why = "".join(
+        f"<li><b>{escape(name)}</b>: {_lines(each['message'].removeprefix(name).lstrip(': '))}</li>"
+        for name, each in refused.items()
+    )
+    return f"<h3>Why they are refused</h3><ul>{why}</ul>"
+
+
+SEVERAL = 2
 FORESEEN = "≈"
 ACCELERATOR, CHANGE, IN_POINTS = "on accelerator", "change (95 %)", "change, points (95 %)"
 _COLUMNS = (
@@ -180,13 +211,17 @@ _COLUMNS = (
 )
 
 
-def _cells(variant: Plain) -> dict[str, str]:
-    """Return the cells of a variant by their columns."""
+def _tag(outcome: str) -> str:
+    return f"<span class='tag {outcome}'>{outcome.replace('-', ' ')}</span>"
+
+
+def _cells(variant: Plain, refused: Collection[str]) -> dict[str, str]:
+    """Return the cells of a variant by their columns; `refused` are those that anything refuses."""
     found, verdict, latency = variant.get("evaluation"), verdict_of(variant), variant.get("latency") or {}
     outcome = verdict["outcome"] if verdict is not None else "unjudged"
-    cells = dict.fromkeys((name for name, _number in _COLUMNS), "")
-    cells["variant"] = escape(variant["variant"])
-    cells["gate"] = f"<span class='tag {outcome}'>{outcome.replace('-', ' ')}</span>"
+    if variant["variant"] in refused and outcome in {"pass", "unjudged"}:  # for its speed, saturation or placement
+        outcome = "refuse"
+    cells = {"variant": escape(variant["variant"]), "gate": _tag(outcome)}
     share = on_accelerator(variant)
     if share is not None:
         cells[ACCELERATOR] = f"{'' if variant.get('placement') else FORESEEN}{share:.1%}"

@@ -133,6 +133,7 @@ class Runner:
         self._durations = Durations(cache.root)
         self._timeout_s = timeout_s
         self._done: dict[str, Entry] = {}
+        self._failed: dict[str, ReleaseError] = {}
         self._hashes: dict[Path, str] = {}
 
     def cached(self, steps: Sequence[Step]) -> set[str]:
@@ -182,10 +183,13 @@ class Runner:
         return _path(source, self._done)
 
     def _attempt(self, step: Step, key: str, progress: Progress) -> Entry:
-        """Do a step; a failure of an optional one is its result, which is not kept."""
+        """Do a step, once also where it fails; a failure of an optional one is its result, which is not kept."""
         try:
+            if key in self._failed:
+                raise self._failed[key]
             return self._execute(step, key, progress)
         except ReleaseError as error:
+            self._failed[key] = error
             if not step.optional:
                 raise
             return Entry(folder=Path(), hashes={}, result={"failed": error.to_dict()}, seconds=0.0)

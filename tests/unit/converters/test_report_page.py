@@ -287,7 +287,12 @@ def test_a_loss_lies_on_the_side_of_what_is_worse():
 REFUSED = {
     **REPORT,
     "schema": "edge.refusal/1",
-    "refused": {"code": "accuracy-gate", "message": "v: it lost <much>", "hint": "Calibrate with real data."},
+    "refused": {
+        "code": "accuracy-gate",
+        "message": "v: it lost <much>",
+        "hint": "Calibrate with real data.",
+        "variants": {"linux-arm64-cpu-onnx-int8": {"message": "v: it lost <much>"}},
+    },
     "lineage": {},
 }
 
@@ -302,6 +307,21 @@ def test_a_refusal_says_so_first_and_is_no_release(variants):
     assert "Passed" not in words
     assert "Packed" not in words
     assert "class='verdict refused'" in page
+
+
+def test_a_refusal_of_several_marks_each_variant_and_says_why():
+    """Also one that its accuracy does not refuse, and one that came to no figures; what passes is marked so."""
+    slow = "linux-arm64-cpu-onnx-int8"
+    why = {slow: {"message": f"{slow} (onnxruntime): too slow"}, "rk3588-int8": {"message": "it died; last\n<words>"}}
+    refused = {**REFUSED["refused"], "message": "one <b>\nalso refused: two\npasses: x86", "variants": why}
+    page, words = read({**REFUSED, "refused": refused})
+    assert "one &lt;b&gt;<br>also refused: two<br>passes: x86</b>" in page
+    marks = re.findall(r"<tr><td[^>]*>([\w-]+)</td><td[^>]*><span class='tag [\w-]+'>([\w ]+)</span>", page)
+    assert marks == [(slow, "refuse"), ("linux-x86_64-cpu-onnx-int8", "pass"), ("rk3588-int8", "refuse")]
+    assert f"<li><b>{slow}</b>: (onnxruntime): too slow</li>" in page
+    assert "<li><b>rk3588-int8</b>: it died; last<br>&lt;words&gt;</li>" in page
+    assert "Why they are refused" in words
+    assert "Why they are refused" not in read(REFUSED)[1], "of one alone it stands above"
 
 
 def test_many_classes_are_shown_by_what_changed():

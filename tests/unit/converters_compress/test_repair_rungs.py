@@ -228,6 +228,8 @@ def test_the_report_says_what_was_tried_and_chosen():
     tried = [point("int8", 0.03, 25, 2.0), replace(point("int8-mse", 0.001, 25, 2.0), rung="mse")]
     told = pareto({"here": tried})["here"]
     assert told["chosen"] == "int8-mse"
+    assert pareto({"here": [replace(each, passed=False) for each in tried]})["here"]["chosen"] is None
+    assert pareto({"never begun": []}) == {}
     assert told["front"] == ["int8-mse"]
     assert "Bonferroni" in told["correction"]
 

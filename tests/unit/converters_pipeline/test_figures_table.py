@@ -4,11 +4,11 @@ import io
 from types import SimpleNamespace
 
 import pytest
-from edgesdk_converters.progress import ladder, summary
+from edgesdk_converters.progress import figures, ladder, summary
 from rich.console import Console
 
 
-def _printed(metric: str, *, share: bool, greater: bool, name: str = "onnx-int8", width: int = 200) -> str:
+def _variant(metric: str, *, share: bool, greater: bool, name: str = "onnx-int8") -> dict:
     evaluation = {
         "metric": metric,
         "value": 0.5,
@@ -21,7 +21,11 @@ def _printed(metric: str, *, share: bool, greater: bool, name: str = "onnx-int8"
         "on_target": True,
         "details": {"metric": {"share": share, "greater_is_better": greater}},
     }
-    variant = {"variant": name, "artifact_size": 2000, "evaluation": evaluation}
+    return {"variant": name, "artifact_size": 2000, "evaluation": evaluation}
+
+
+def _printed(metric: str, *, share: bool, greater: bool, name: str = "onnx-int8", width: int = 200) -> str:
+    variant = _variant(metric, share=share, greater=greater, name=name)
     out = io.StringIO()
     Console(file=out, width=width).print(summary(SimpleNamespace(report={"variants": [variant]})))
     return out.getvalue()
@@ -70,3 +74,17 @@ def test_a_rung_stands_beside_the_samples_that_judged_it():
     assert ["asked", "0.8000", "340", "-10.00"] in [row[:4] for row in rows]
     assert ["mse", "0.9000", "2,720", "+0.00"] in [row[:4] for row in rows]
     assert ["16-bit", "crashed"] in rows
+
+
+def test_a_refusal_tells_of_every_variant_what_became_of_it():
+    """Those that are refused, those that pass, and those that came to no figures."""
+    report = {
+        "refused": {"code": "accuracy-gate", "variants": {"bad": {}, "unmade": {}}},
+        "variants": [_variant("accuracy", share=True, greater=True, name=name) for name in ("bad", "good")],
+    }
+    out = io.StringIO()
+    Console(file=out, width=200).print(figures(report))
+    rows = [line.split() for line in out.getvalue().splitlines()]
+    assert rows[0][:3] == ["variant", "gate", "kB"]
+    assert [row[:4] for row in rows[1:3]] == [["bad", "refused", "2.0", "0.5000"], ["good", "passes", "2.0", "0.5000"]]
+    assert rows[3] == ["unmade", "refused", "no"]
