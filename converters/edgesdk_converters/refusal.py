@@ -33,7 +33,7 @@ def together(refused: Mapping[str, EdgeError], variants: Sequence[VariantPlan]) 
     if len(variants) == 1:
         return first
     lines = [_named(fails[0].name, first.message)]
-    lines += [f"also refused: {_named(each.name, _short(refused[each.name].message))}" for each in fails[1:]]
+    lines += [f"also refused: {_named(each.name, _short(refused[each.name]))}" for each in fails[1:]]
     bad = {variant.target.name for variant in fails}
     passes = [variant for variant in variants if variant.name not in refused]
     fine = dict.fromkeys(each.name if each.target.name in bad else each.target.name for each in passes)
@@ -59,9 +59,10 @@ def _named(name: str, message: str) -> str:
     return message if message.startswith(name) else f"{name}: {message}"
 
 
-def _short(message: str) -> str:
+def _short(error: EdgeError) -> str:
     """Return a refusal up to its figures: what it is measured by, its layers and a tool's words are left out."""
-    return message.partition("\n")[0].partition("; ")[0]
+    figures = error.message.partition("; ")[0].partition("\n")[0]
+    return f"{figures} [{error.code}]"
 
 
 def refusal_folder(out: Path) -> Path:

@@ -69,8 +69,8 @@ def test_the_first_is_told_in_full_and_each_other_in_a_line(several):
     assert told.code == "accuracy-gate"
     assert told.message.splitlines() == [
         gate(X86).message,
-        f"also refused: {X86_ONNX} (LiteRT): accuracy changes by -9.00 points",
-        f"also refused: {ETHOS}: vela died of SIGFPE",
+        f"also refused: {X86_ONNX} (LiteRT): accuracy changes by -9.00 points [accuracy-gate]",
+        f"also refused: {ETHOS}: vela died of SIGFPE [tool-crashed]",
         "passes: linux-arm64-cpu",
     ]
     leave = "Leave out --target linux-x86_64-cpu --target ethos-u55-128 to release the others. Otherwise: "
