@@ -27,6 +27,7 @@ from edgesdk_converters.repair.ladder import climb, needed, pareto, rehearse
 from edgesdk_converters.report import PAGE_NAME, REPORT_NAME, make_report, render
 from edgesdk_converters.request import Prepared, Request, prepare
 from edgesdk_converters.running.cache import StepCache, default_cache_dir
+from edgesdk_converters.running.environments import first_uses
 from edgesdk_converters.running.steps import Observer, Once, Runner, Silent
 from edgesdk_converters.source_gate import check_sources, refuse_quantized, source_first
 from edgesdk_converters.tried import Tried
@@ -87,7 +88,8 @@ def run(request: Request, observer: PlanObserver | None = None) -> Conversion:
     cached = runner.cached(prepared.plan.steps)
     refuse_quantized(prepared, cached)
     shown, cached = rehearse(prepared, runner) if request.repair else (prepared.plan, cached)
-    for text in prepared.notes:
+    missing = first_uses(step.environment for step in shown.steps if step.name not in cached)
+    for text in (*prepared.notes, *missing):
         observer.note(text)
     observer.plan(shown, cached, runner.expected(shown.steps))
     once = Once(observer)

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ from edgesdk_converters.running.isolation import last_words
 INSTALL_TIMEOUT_S = 1800.0
 RECORD = "environment.json"
 """In every finished environment: what it was made from."""
+ON_DISK_MB = {"onnx2tf": 2461, "qnn": 380, "rknn": 1308, "tensorrt-rtx": 220, "torch": 903, "vela": 70}
+"""What environments take, measured on x86-64 with the CPU's build of PyTorch."""
 Report = Callable[[str], None]
 """Called with one line for people."""
 _PR_SET_PDEATHSIG = 1
@@ -86,6 +88,27 @@ def find(environment: Environment, *, cache_dir: Path | None = None) -> Path | N
     folder = environments_dir(cache_dir) / environment.key
     python = folder / "bin" / "python"
     return python if (folder / RECORD).is_file() and python.exists() else None
+
+
+def first_uses(wanted: Iterable[Environment | None], *, cache_dir: Path | None = None) -> list[str]:
+    """Return a sentence about each environment that is not there yet: making it may take longer than all else.
+
+    Args:
+        wanted: What steps need; None where one needs none.
+        cache_dir: As in `environments_dir`.
+    """
+    missing = [each for each in dict.fromkeys(wanted) if each is not None and find(each, cache_dir=cache_dir) is None]
+    return [
+        f"{each.name} is downloaded first, once, into an environment of its own{_size(each)}: this may take minutes"
+        for each in missing
+    ]
+
+
+def _size(environment: Environment) -> str:
+    known = ON_DISK_MB.get(environment.name)
+    if known is None:
+        return ""
+    return f" (about {known / 1000:.1f} GB on disk)" if known >= 1000 else f" (about {known} MB on disk)"  # noqa: PLR2004
 
 
 def ensure(environment: Environment, *, cache_dir: Path | None = None, progress: Report | None = None) -> Path:

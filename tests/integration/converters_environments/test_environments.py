@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from edgesdk_converters.running import environments
-from edgesdk_converters.running.environments import RECORD, Environment, ensure, find, run_tool
+from edgesdk_converters.running.environments import RECORD, Environment, ensure, find, first_uses, run_tool
 
 from edgesdk.errors import ConfigError
 
@@ -37,11 +37,14 @@ def test_an_environment_is_made_once_and_holds_its_packages(tiny, tmp_path):
     """The first call makes it and says so; the second finds it and says nothing; its Python has the package."""
     said: list[str] = []
     assert find(tiny, cache_dir=tmp_path) is None
+    [first] = first_uses([None, tiny, tiny], cache_dir=tmp_path)
+    assert first.startswith("tiny is downloaded first, once")
     python = ensure(tiny, cache_dir=tmp_path, progress=said.append)
     assert len(said) == 1
     assert "tinytool" in said[0]
     assert ensure(tiny, cache_dir=tmp_path, progress=said.append) == python == find(tiny, cache_dir=tmp_path)
     assert len(said) == 1
+    assert first_uses([None, tiny], cache_dir=tmp_path) == []
     run_tool(python, ["-m", "tinytool", "write", "made"], cwd=tmp_path, timeout_s=60, expect=[tmp_path / "made"])
 
 
@@ -104,6 +107,8 @@ def test_what_a_killed_process_left_is_never_used(tiny, tmp_path, wait_for_end):
     process.communicate(timeout=60)
     wait_for_end(installer)
     assert find(tiny, cache_dir=tmp_path) is None
+    [first] = first_uses([None, tiny, tiny], cache_dir=tmp_path)
+    assert first.startswith("tiny is downloaded first, once")
     python = ensure(tiny, cache_dir=tmp_path)
     assert python.parent.parent.joinpath(RECORD).is_file()
     assert not list(root.glob(".*partial"))
