@@ -31,8 +31,16 @@ def artifact_section(variants: Sequence[Plain]) -> str:
         words = f"the float {artifact_format} file, quantized and built by {tool}"
     title = artifact_name(variant).replace(" ", " · ", 1)
     targets = ", ".join(dict.fromkeys(each["target"] for each in variants))
-    lead = f"{words[0].upper()}{words[1:]}. For {targets}."
+    lead = f"{words[0].upper()}{words[1:]}. For {targets}.{_other_word(variant)}"
     return f"<section><h2>{escape(title)}</h2><p>{escape(lead)}</p>{''.join(parts)}</section>"
+
+
+def _other_word(variant: Plain) -> str:
+    """Say what release.json and profiles call the precision, where the recipe's name does not tell."""
+    word, name = variant.get("precision") or "", variant["recipe"]["name"]
+    if name.startswith(word) or word.startswith(name):
+        return ""
+    return f" Its precision is {word} in release.json and in the targets' profiles."
 
 
 def ladder_section(report: Plain) -> str:

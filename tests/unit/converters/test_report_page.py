@@ -335,3 +335,15 @@ def test_many_classes_are_shown_by_what_changed():
     assert "The classes that lost most, of 1000" in words
     assert "Most often confused" in words
     assert "<td>&lt;b&gt;run&lt;/b&gt;</td><td class=n>17</td>" in page
+
+
+@pytest.mark.parametrize(
+    ("recipe", "precision", "said"), [("int8-weights", "int8-dynamic", 1), ("int8-mse", "int8", 0)]
+)
+def test_a_precision_that_is_called_otherwise_than_the_recipe_is_told(recipe, precision, said):
+    """Who compares page and release.json reads two words for one artifact only where the page says so."""
+    report = copy.deepcopy(REPORT)
+    del report["variants"][1:]
+    report["variants"][0] |= {"recipe": {**report["variants"][0]["recipe"], "name": recipe}, "precision": precision}
+    _page, words = read(report)
+    assert words.count(f"Its precision is {precision} in release.json") == said
