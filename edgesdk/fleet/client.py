@@ -53,7 +53,7 @@ class HubClient:
             ConfigError: ``argument-invalid`` if none of these says where the hub is, ``file-missing``.
         """
         if folder is not None:
-            from edgesdk.fleet.folder import HubFolder  # noqa: PLC0415 - brings the database along
+            from edgesdk.fleet.folder import HubFolder  # noqa: PLC0415 - brings cryptography along
 
             hub = HubFolder(folder)
             running = hub.running()

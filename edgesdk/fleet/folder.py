@@ -24,8 +24,6 @@ from securesystemslib.signer import CryptoSigner
 from edgesdk.canonical import sha256_hex
 from edgesdk.durable import make_folder, write_atomic, write_private
 from edgesdk.errors import ConfigError, DeploymentError
-from edgesdk.fleet.access import create_api_token
-from edgesdk.fleet.registry import Registry
 from edgesdk.protocol.messages import FleetId
 from edgesdk.trust.ca import Authority, init_ca, load_ca
 from edgesdk.trust.keys import Hex32, PublicKey, generate_key, load_signer
@@ -91,6 +89,9 @@ class HubFolder:
         Raises:
             ConfigError: ``file-exists``, ``argument-invalid`` for the name, and what `pin_root` raises.
         """
+        from edgesdk.fleet.access import create_api_token  # noqa: PLC0415 - `edge fleet --dir` needs no database
+        from edgesdk.fleet.registry import Registry  # noqa: PLC0415
+
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise ConfigError("file-exists", f"{path} exists and is not empty")
         try:

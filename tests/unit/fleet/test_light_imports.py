@@ -19,3 +19,11 @@ def test_heavy_modules_stay_out(module, more):
     code = f"import sys, {module}; print([name for name in {HEAVY + more!r} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_a_hubs_folder_is_looked_into_without_its_database():
+    """`edge fleet --dir HUB` reads where the hub is and its token; SQLAlchemy cost it a third of a second."""
+    server = ("sqlalchemy", "fastapi", "uvicorn")
+    code = f"import sys, edgesdk.fleet.folder; print([name for name in {server!r} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
