@@ -20,6 +20,7 @@ runs no vendor's tool.
 edge lint model.tflite --target ethos-u55-128
 edge lint model.onnx --target jetson-orin-gpu --fail-on-fallback 0.05 --by macs
 edge lint model.keras --target rk3588 --contract contract.toml --json
+edge lint model.onnx --target qualcomm-htp --recipe mixed.toml --contract contract.toml
 edge lint model.tflite --target ethos-u55-128 --target ethos-u85-256 --fail-on-fallback 0.1
 ```
 
@@ -28,6 +29,7 @@ edge lint model.tflite --target ethos-u55-128 --target ethos-u85-256 --fail-on-f
 | model | `.tflite` or `.onnx`; a `.keras`, `.h5`, SavedModel or `.pt2` is exported first and needs `--contract` |
 | `--contract` | the contract's TOML file: what is exported, and a `.onnx` with open sizes, gets the sizes it fixes |
 | `--target` | may be repeated: a report for each, the exit status of the worst, one error that names all that failed |
+| `--recipe R` | lint what this recipe of `edge convert` makes (a name or `my.toml`); needs `--contract` and seconds |
 | `--fail-on-fallback S` | exit 6 (`fallback-share`) if more than the share S is beside the accelerator |
 | `--by` | share of `macs` (default; of a model without any, its operators) or of `ops` |
 | `--json` | one object: `findings`, `ops`, `ops_off`, `macs`, `macs_off`, `refused`, `assumed`, `notes`, `share_off` |
@@ -49,6 +51,11 @@ A float model for an integer-only target is linted as full int8 quantization lea
 the TFLite that converters make of it; all of this is said at the top of the report (`assumed`). Operators that
 litert-quantizer does not know (ABS, MINIMUM, REDUCE_MAX, SQUARE, LEAKY_RELU and more) stay float then, between a
 DEQUANTIZE and a QUANTIZE: the lint of the float file counts them, and a test holds its table against the tool's files.
+With `--recipe` none of that is assumed: the steps of `edge convert` make that recipe's file (`float_layers` and 16-bit
+activations too), with ranges of made-up inputs, as values of scales hardly decide where an operator runs. A recipe that
+the target does not take, or a layer that is not there, is refused as there. A tool that quantizes by itself (that of
+Rockchip) gets the float file, which is then what is linted. ONNX for Ethos-U goes through onnx2tf (9 s for the wearable
+model, once it is installed).
 Multiply-accumulates count convolutions, matrix products and recurrent layers; an open dimension counts as 1.
 
 What is inside an operator (the body of a WHILE, Loop or Scan, the branches of an IF, what a CALL calls) is off wherever

@@ -52,15 +52,21 @@ def check(graph: Graph, profile: Profile) -> LintReport:
     )
 
 
-def notes(graph: Graph, profile: Profile) -> tuple[str, ...]:
-    """Return what a person should know who lints a file of their own: it counts in no figure."""
+def notes(graph: Graph, profile: Profile, *, made: bool = False) -> tuple[str, ...]:
+    """Return what a person should know who lints a file: it counts in no figure.
+
+    Args:
+        graph: The file.
+        profile: The target.
+        made: Whether a recipe made it; else it is a file of that person's own.
+    """
     quantized = "the model is quantized already and linted as it is; `edge convert` takes its float original"
     rules = find_rules(profile, graph.format)
     forecast = f"a forecast by rules from {rules.source}; the vendor's tool has the last word"
     return tuple(
         text
         for text, holds in (
-            (quantized, graph.quantized),
+            (quantized, graph.quantized and not made),
             (forecast, profile.accelerator is not None),
             (profile.notes.removesuffix("."), profile.status != "deployable" and profile.notes),
         )

@@ -28,6 +28,10 @@ def lint(
         Path | None,
         typer.Option(help="TOML file of the contract: open sizes of a .onnx get its; a .keras … is exported by it."),
     ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="Lint what this recipe of `edge convert` makes (a name, or my.toml); needs --contract."),
+    ] = None,
     fail_on_fallback: Annotated[
         float | None, typer.Option(help="Largest share off the accelerator, 0 to 1; more ends with exit 6.")
     ] = None,
@@ -39,7 +43,8 @@ def lint(
     """Lint a model for a target, before anything is converted: in about a second, once it is .tflite or .onnx.
 
     Every operator that will not run on the accelerator is named, with the constraint that it breaks and the rewrite
-    that cures it. A float model for an integer-only target is linted as it will be after quantization. Exit 6 if the
+    that cures it. A float model for an integer-only target is linted as it will be after quantization; with --recipe
+    the file of that recipe is made for each target (seconds, once) and linted. Exit 6 if the
     target will take no such file, or too much of it is off the accelerator. Of several each is reported, and one
     that fails is enough.
     """
@@ -52,13 +57,18 @@ def lint(
         raise ConfigError(
             "argument-invalid", f"--fail-on-fallback expected a share from 0 to 1, got {fail_on_fallback}"
         )
+    if recipe is not None and contract is None:
+        message = "--recipe makes a file, which needs the model's contract"
+        raise ConfigError(
+            "argument-invalid", message, hint="Give --contract; `edge contract draft` writes a first one."
+        )
     most = 1.0 if fail_on_fallback is None else fail_on_fallback
     profiles = list({profile.name: profile for profile in map(load_profile, target)}.values())
     reports: list[LintReport] = []
     failed: dict[str, EdgeError] = {}
     for profile in profiles:
         try:
-            report = _lint(model, profile, contract, quiet=as_json)
+            report = _lint(model, profile, contract, recipe, quiet=as_json)
             reports.append(report)
             if not as_json:
                 _show(report, heading=len(profiles) > 1)
@@ -73,14 +83,20 @@ def lint(
         raise _worst(failed, len(profiles))
 
 
-def _lint(model: Path, profile: Profile, contract: Path | None, *, quiet: bool) -> LintReport:
+def _lint(model: Path, profile: Profile, contract: Path | None, recipe: str | None, *, quiet: bool) -> LintReport:
     import msgspec  # noqa: PLC0415 - heavy
 
     from edgesdk_converters.lint.check import check, notes  # noqa: PLC0415 - heavy
     from edgesdk_converters.lint.source import read_model  # noqa: PLC0415 - heavy
 
-    graph = read_model(model, profile, contract=contract, told=None if quiet else _told)
-    return msgspec.structs.replace(check(graph, profile), notes=notes(graph, profile))
+    told = None if quiet else _told
+    if recipe is None or contract is None:
+        graph = read_model(model, profile, contract=contract, told=told)
+        return msgspec.structs.replace(check(graph, profile), notes=notes(graph, profile))
+    from edgesdk_converters.lint.by_recipe import read_made  # noqa: PLC0415 - heavy
+
+    made = read_made(model, profile, recipe, contract, told=told)
+    return msgspec.structs.replace(check(made, profile), notes=notes(made, profile, made=True))
 
 
 def _plain(report: LintReport) -> dict[str, Any]:

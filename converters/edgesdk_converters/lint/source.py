@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,6 +14,9 @@ from edgesdk.errors import ConfigError
 from edgesdk.targets.profiles import Profile
 from edgesdk_converters.lint.graph import Graph, GraphFormat
 from edgesdk_converters.lint.read import read_graph
+
+if TYPE_CHECKING:
+    from edgesdk_converters.running.steps import Runner, Step
 
 READABLE = (".tflite", ".onnx")
 BATCH_OF_ONE = "the open batch of the model is linted as 1, as `edge convert` fixes it"
@@ -93,16 +97,39 @@ def _exported(
 ) -> Path:
     from edgesdk_converters.planning.routes import Ceiling, find_route  # noqa: PLC0415
     from edgesdk_converters.request import read_contract  # noqa: PLC0415
-    from edgesdk_converters.running.cache import StepCache, default_cache_dir  # noqa: PLC0415
-    from edgesdk_converters.running.steps import Runner, Silent  # noqa: PLC0415
     from edgesdk_converters.sources.keras import check_tensorflow  # noqa: PLC0415
 
     if "pt2" not in sources:
         check_tensorflow()
     words = msgspec.to_builtins(read_contract(contract))
     route = find_route(wanted, sources, words, Ceiling())  # type: ignore[arg-type] # formats as `open_source` names them
-    runner = Runner(StepCache(cache_dir or default_cache_dir()), timeout_s=600.0)
-    if told is not None and not runner.cached(route.steps):
-        told(f"exporting to {wanted} first, which takes some seconds; the result is kept")
-    runner.run(route.steps, Silent())
+    runner = run_steps(route.steps, f"exporting to {wanted}", cache_dir=cache_dir, told=told)
     return runner.path(route.float_file)
+
+
+def run_steps(
+    steps: Sequence[Step], doing: str, *, cache_dir: Path | None = None, told: Callable[[str], None] | None = None
+) -> Runner:
+    """Run steps of a conversion, each in a child, or take their results from the cache; return who knows the files.
+
+    Args:
+        steps: In their order.
+        doing: What they do, for people.
+        cache_dir: As for `read_model`.
+        told: As for `read_model`.
+
+    Raises:
+        EdgeError: Of the first step that fails.
+    """
+    from edgesdk_converters.running.cache import StepCache, default_cache_dir  # noqa: PLC0415
+    from edgesdk_converters.running.environments import first_uses  # noqa: PLC0415
+    from edgesdk_converters.running.steps import Runner, Silent  # noqa: PLC0415
+
+    runner = Runner(StepCache(cache_dir or default_cache_dir()), timeout_s=600.0)
+    left = [step for step in steps if step.name not in runner.cached(steps)]
+    if told is not None and left:
+        for line in first_uses(step.environment for step in left):
+            told(line)
+        told(f"{doing} first, which takes some seconds; the result is kept")
+    runner.run(steps, Silent())
+    return runner

@@ -88,6 +88,7 @@ def test_a_target_without_rules_does_not_keep_back_the_report_of_another(model: 
         (("MODEL", "--target", "toaster"), "target-unknown", 6),
         (("MODEL", "--target", "jetson-orin-gpu"), "runtime-missing", 6),
         (("MODEL", "--target", "ethos-u55-128", "--by", "bytes"), "argument-invalid", 2),
+        (("MODEL", "--target", "ethos-u55-128", "--recipe", "int8"), "argument-invalid", 2),
         (("MODEL", "--target", "ethos-u55-128", "--fail-on-fallback", "7"), "argument-invalid", 2),
         (("MODEL", "--target", "ethos-u55-128", "--by", "ops", "--by", "macs"), "argument-invalid", 2),
     ],
