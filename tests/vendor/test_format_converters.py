@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
+from edgesdk_converters.lint.read import read_graph
 from edgesdk_converters.planning.routes import ONNX2TF, TORCH
 from edgesdk_converters.running.environments import Environment, ensure, find
 from edgesdk_converters.running.isolation import Task, run_child
@@ -96,6 +97,38 @@ def test_onnx_becomes_tflite_that_takes_and_gives_what_the_contract_says(tmp_pat
     inputs, outputs = describe_artifact(made / "model.tflite", "tflite", options={"package": "ai-edge-litert"})
     assert {tensor.name: tensor.shape for tensor in inputs} == {"x": (1, 3, 8, 8)}
     assert {tensor.name: tensor.shape for tensor in outputs} == {"scores": (1, 5), "features": (1, 8, 8, 8)}
+
+
+def gated() -> onnx.ModelProto:
+    """A dense layer and a GELU as PyTorch's exporter writes it: by an error function, which TFLite has not."""
+    weights = np.random.default_rng(0).normal(size=(6, 6)).astype(np.float32)
+    numbers = {"root": np.sqrt(2), "one": 1, "half": 0.5}
+    stored = [numpy_helper.from_array(np.array(value, np.float32), name) for name, value in numbers.items()]
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["m"]),
+        helper.make_node("Div", ["m", "root"], ["d"]),
+        helper.make_node("Erf", ["d"], ["e"]),
+        helper.make_node("Add", ["e", "one"], ["a"]),
+        helper.make_node("Mul", ["m", "a"], ["p"]),
+        helper.make_node("Mul", ["p", "half"], ["y"]),
+    ]
+    ends = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 6])] for name in ("x", "y")]
+    graph = helper.make_graph(nodes, "g", *ends, [numpy_helper.from_array(weights, "w"), *stored])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+def test_a_gelu_of_an_error_function_is_one_operator_of_tflite(tmp_path, act):
+    """Its converter fails at the error function, and fuses one order of the products only."""
+    environment(ONNX2TF)
+    described = Contract(
+        version="1.0",
+        task="other",
+        inputs=(TensorSpec(name="x", shape=(1, 3, 6)),),
+        outputs=(TensorSpec(name="y", shape=(1, 3, 6)),),
+    )
+    onnx.save(gated(), tmp_path / "net.onnx")
+    out = act("onnx_to_tflite:convert", tmp_path / "net.onnx", contract=msgspec.to_builtins(described))
+    assert {node.op for node in read_graph(out / "model.tflite").nodes} >= {"GELU"}
 
 
 def recurrent() -> onnx.ModelProto:

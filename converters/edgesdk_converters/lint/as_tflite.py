@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edgesdk_converters.lint.graph import Graph, Node, listed
 from edgesdk_converters.lint.tensor import Tensor
+from edgesdk_converters.passes.gelus import INNER, Op, find_gelus
 
 FEATURE_RANK = 3
 _CLIPS: dict[tuple[float | None, float | None], str] = {
@@ -76,7 +77,7 @@ def as_tflite(graph: Graph) -> Graph:
     """Return the graph as a converter would write it; its names stay."""
     seen: dict[int, Tensor] = {}
     move = functools.partial(_moved, seen)
-    nodes = tuple(made for node in graph.nodes if node.op not in _DROPPED for made in _nodes(node, move))
+    nodes = tuple(made for node in _with_gelus(graph) if node.op not in _DROPPED for made in _nodes(node, move))
     return replace(
         graph,
         format="tflite",
@@ -84,6 +85,44 @@ def as_tflite(graph: Graph) -> Graph:
         inputs=tuple(move(tensor) for tensor in graph.inputs),
         outputs=tuple(move(tensor) for tensor in graph.outputs),
     )
+
+
+def _with_gelus(graph: Graph) -> tuple[Node, ...]:
+    """Return the nodes with a Gelu for each that was written out, as `edge convert` lets TFLite have it."""
+    nodes = [node for node in graph.nodes if node.outputs and not node.callers]
+    ops = [
+        Op(kind=node.op, inputs=[tensor.name for tensor in node.present], output=node.outputs[0].name) for node in nodes
+    ]
+    if not any(op.kind in INNER for op in ops):
+        return graph.nodes
+    tensors = {tensor.name: tensor for node in nodes for tensor in (*node.present, *node.outputs)}
+    numbers = {name: number for name, tensor in tensors.items() if (number := _number(tensor)) is not None}
+    found = {gelu.output: gelu for gelu in find_gelus(ops, numbers, {name: tensors[name].shape for name in tensors})}
+    made = [
+        replace(node, op="Gelu", inputs=(tensors[found[node.outputs[0].name].source],), attributes={})
+        if node.outputs and node.outputs[0].name in found
+        else node
+        for node in graph.nodes
+    ]
+    return _read(made, {tensor.name for tensor in graph.outputs}) if found else graph.nodes
+
+
+def _number(tensor: Tensor) -> float | None:
+    """Return the only number of a float constant; None of anything else."""
+    if not tensor.constant or tensor.dtype != "float32" or tensor.elements != 1:
+        return None
+    values = tensor.values
+    return None if values is None else float(values.reshape(()))
+
+
+def _read(nodes: list[Node], given: set[str]) -> tuple[Node, ...]:
+    """Return the nodes that something comes of."""
+    left, count = nodes, -1
+    while len(left) != count:
+        count = len(left)
+        read = given | {tensor.name for node in left for tensor in node.present}
+        left = [node for node in left if node.callers or any(tensor.name in read for tensor in node.outputs)]
+    return tuple(left)
 
 
 Move = Callable[[Tensor], Tensor]
@@ -221,7 +260,7 @@ def _conv(node: Node, move: Move) -> Node:
     made = _plain(node, move, "CONV_2D", **_window(node))
     weights, given = node.input(1), node.input(0)
     groups = int(node.attributes.get("group", 1))
-    if weights is None or given is None:
+    if weights is None or given is None or len(weights.dims) < 2:  # noqa: PLR2004 - of an unknown rank
         return made
     if len(weights.dims) > 4:  # noqa: PLR2004
         return replace(made, op="CONV_3D")
@@ -240,7 +279,7 @@ def _conv(node: Node, move: Move) -> Node:
 def _conv_transpose(node: Node, move: Move) -> Node:
     made = _plain(node, move, "TRANSPOSE_CONV", **_window(node))
     weights = node.input(1)
-    if weights is None or len(weights.dims) > 4:  # noqa: PLR2004
+    if weights is None or not 2 <= len(weights.dims) <= 4:  # noqa: PLR2004
         return made
     inner, channels, *sizes = weights.dims
     shape = (channels, *_pair(sizes), inner)

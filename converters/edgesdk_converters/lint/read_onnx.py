@@ -44,6 +44,7 @@ def read_onnx(path: Path, *, change: Callable[[onnx.ModelProto], None] | None = 
         model = onnx.load(path, load_external_data=False)
         if change is not None:
             change(model)
+        _check_inputs(model)
         found = _graph(_inferred(model), path.parent)
     except ConfigError:
         raise
@@ -53,6 +54,18 @@ def read_onnx(path: Path, *, change: Callable[[onnx.ModelProto], None] | None = 
     if not found.nodes and not found.outputs:
         raise ConfigError("model-format", f"{path} is no ONNX file: it holds no graph")
     return found
+
+
+def _check_inputs(model: onnx.ModelProto) -> None:
+    """Refuse an operator that reads less than its kind needs: no rule could be asked of it."""
+    version = next((item.version for item in model.opset_import if item.domain in {"", "ai.onnx"}), 0)
+    for node in model.graph.node:
+        if node.domain in {"", "ai.onnx"} and onnx.defs.has(node.op_type, version):
+            least = onnx.defs.get_schema(node.op_type, version).min_input
+            if len(node.input) < least or not node.output:
+                raise ValueError(
+                    f"{node.op_type} {node.name!r} reads {len(node.input)} values, expected {least} or more"
+                )
 
 
 def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgesdk_converters.passes.unroll_onnx import read_names
+from edgesdk_converters.passes.unroll_onnx import drop_unread
 
 if TYPE_CHECKING:
     import onnx
@@ -91,7 +91,7 @@ class _Finder:
             self._graph.node.insert(place, made)
             count += 1
         if count:
-            self._drop_unread()
+            drop_unread(self._graph)
         return count
 
     def slices(self) -> int:
@@ -103,7 +103,7 @@ class _Finder:
                 for place, name in enumerate(node.input):
                     node.input[place] = whole.input[0] if name == whole.output[0] else name
         if idle:
-            self._drop_unread()
+            drop_unread(self._graph)
         return len(idle)
 
     def _is_whole(self, node: onnx.NodeProto) -> bool:
@@ -190,15 +190,3 @@ class _Finder:
         if len(node.input) > 1 and node.input[1] in self._stored:
             given.append(onnx.numpy_helper.to_array(self._stored[node.input[1]]).tolist())
         return sorted(axis % rank for axis in given[0]) if given and rank else []
-
-    def _drop_unread(self) -> None:
-        graph = self._graph
-        while True:
-            read = read_names(graph)
-            idle = [node for node in graph.node if read.isdisjoint(node.output)]
-            for node in idle:
-                graph.node.remove(node)
-            if not idle:
-                break
-        for tensor in [each for each in graph.initializer if each.name not in read]:
-            graph.initializer.remove(tensor)

@@ -119,6 +119,19 @@ def read_names(graph: onnx.GraphProto) -> set[str]:
     return found
 
 
+def drop_unread(graph: onnx.GraphProto) -> None:
+    """Take out the nodes whose results nobody reads, and the constants that nobody reads then."""
+    while True:
+        read = read_names(graph)
+        idle = [node for node in graph.node if read.isdisjoint(node.output)]
+        for node in idle:
+            graph.node.remove(node)
+        if not idle:
+            break
+    for tensor in [each for each in graph.initializer if each.name not in read]:
+        graph.initializer.remove(tensor)
+
+
 def _shapes(graph: onnx.GraphProto) -> dict[str, list[int]]:
     return {
         entry.name: [size.dim_value for size in entry.type.tensor_type.shape.dim]

@@ -15,6 +15,7 @@ import numpy as np
 from edgesdk.contract import Contract, TensorSpec
 from edgesdk_converters.data.binding import order_by_name
 from edgesdk_converters.passes.gather_onnx import gather, widen_sigmoids
+from edgesdk_converters.passes.gelu_onnx import order_gelus
 from edgesdk_converters.passes.unroll_onnx import unroll
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ def settle(model: onnx.ModelProto, contract: Contract, scratch: Path, *, whole: 
         model: With the sizes of its inputs that the contract fixes.
         contract: What its inputs and outputs mean.
         scratch: A folder for files that are no result.
-        whole: For TFLite: whether constants are folded also where none of that was found, and hard sigmoids written
-            with its RELU6.
+        whole: For TFLite: whether constants are folded also where none of that was found, hard sigmoids written with
+            its RELU6, and GELUs as it fuses them.
     """
     import onnx  # noqa: PLC0415 - only in the child
 
@@ -51,7 +52,7 @@ def settle(model: onnx.ModelProto, contract: Contract, scratch: Path, *, whole: 
     if flat is None:
         return None
     infer_sizes(flat, contract)
-    if unroll(flat) + gather(flat) + (widen_sigmoids(flat) if whole else 0):
+    if unroll(flat) + gather(flat) + (widen_sigmoids(flat) + order_gelus(flat) if whole else 0):
         infer_sizes(flat, contract)
     return flat
 

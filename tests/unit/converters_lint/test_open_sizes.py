@@ -6,11 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from edgesdk_converters.lint.check import check
+from edgesdk_converters.lint.graph import Graph, GraphFormat, Node
 from edgesdk_converters.lint.read import read_graph
 from edgesdk_converters.lint.report import LintReport
+from edgesdk_converters.lint.rules import find_rules
 from edgesdk_converters.lint.source import BATCH_OF_ONE, BY_CONTRACT, read_model
+from edgesdk_converters.lint.tensor import Tensor
 
 from edgesdk.errors import ConfigError
 from edgesdk.targets.profiles import load_profile
@@ -101,3 +105,20 @@ def test_a_quantized_file_is_linted_as_it_stands(onnx_file):
     ]
     constants = {"scale": np.array(0.1, np.float32), "zero": np.array(0, np.int8)}
     assert _linted(onnx_file(nodes, {"x": ("float32", ["n", 4])}, constants), "rk3588").refused
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("shape", [None, (), (None, None), (1, 0, 3)], ids=str)
+def test_no_rule_fails_where_sizes_are_not_known(target: str, shape: tuple[int | None, ...] | None) -> None:
+    """Every operator that a target's rules know, and ONNX's own, with values of unknown rank and sizes."""
+    profile = load_profile(target)
+    graph_format: GraphFormat = "tflite" if target == TARGETS[-1] else "onnx"
+    kinds = {(graph_format, kind) for kind in find_rules(profile, graph_format).ops or ()}
+    kinds |= {("onnx", schema.name) for schema in onnx.defs.get_all_schemas() if not schema.domain}
+    values = {name: Tensor(name=name, dtype="float32", shape=shape) for name in ("a", "b", "c", "y")}
+    for one, kind in sorted(kinds):
+        node = Node(name="n", op=kind, inputs=tuple(values[name] for name in "abc"), outputs=(values["y"],))
+        opsets = {"": 17} if one == "onnx" else {}
+        given = Graph(format=one, nodes=(node,), inputs=node.present, outputs=node.outputs, opsets=opsets, ir_version=8)
+        report = check(given, profile)
+        assert report.ops_off <= report.ops, kind

@@ -105,6 +105,14 @@ def test_damaged_onnx_is_read_or_refused_but_never_raises_anything_else(onnx_fil
         assert graph.format == "onnx"
 
 
+def test_an_operator_that_reads_less_than_its_kind_needs_is_refused(onnx_file):
+    """No rule could be asked of it; the message names it."""
+    path = onnx_file([("Conv", ["x"], ["y"], {})], {"x": ("float32", [1, 4, 8, 8])})
+    with pytest.raises(ConfigError, match=r"Conv .* reads 1 values, expected 2 or more") as caught:
+        read_graph(path)
+    assert caught.value.code == "model-format"
+
+
 def test_onnx_shapes_are_inferred_and_constants_folded(onnx_file):
     """Inference fills shapes; what hangs on constants only is a constant with its value, and no node."""
     weights = np.ones((8, 4, 3, 3), np.float32)

@@ -36,7 +36,7 @@ def _ratio(node: Node) -> str | None:
 def _groups(node: Node) -> str | None:
     given, weights = _shape(role(node, "feature")), _shape(role(node, "weights"))
     depth, kernel = given[-1], weights[-1]
-    if depth % kernel:
+    if kernel == 0 or depth % kernel:
         return f"{depth} input channels, kernels of {kernel}"
     groups = depth // kernel
     return f"{groups} groups, {weights[0]} kernels" if groups == 0 or weights[0] % groups else None

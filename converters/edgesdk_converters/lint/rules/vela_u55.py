@@ -145,6 +145,8 @@ def _transpose_narrow(node: Node) -> str | None:
     if given is None or bits(given) > 16 or not order or order == tuple(range(len(order))):  # noqa: PLR2004
         return None
     shape = given.dims
+    if not shape:  # of an unknown rank
+        return None
     if len(order) == HWC and math.prod(shape[:-HWC]) == 1:
         return f"an axis of {max(shape)}" if max(shape[-HWC:]) > MAX_AXIS else None
     whole = math.prod(shape)
