@@ -18,6 +18,7 @@ from edgesdk.errors import ConfigError, ReleaseError, error_from_dict
 from edgesdk.targets.matching import architecture_name
 from edgesdk_converters.backends.compiled import Compiled, judged_in, read_compiled
 from edgesdk_converters.evaluate.gate import INTERVAL_ALPHA, GateVerdict, Outcome
+from edgesdk_converters.evaluate.looks import rows_seen
 from edgesdk_converters.evaluate.step import read_npz
 from edgesdk_converters.planning.plan import VariantPlan
 from edgesdk_converters.request import Prepared, Request
@@ -79,8 +80,13 @@ class Judged:
         return self.artifact if self.compiled is None else self.compiled.path
 
 
-def read_measured(variant: VariantPlan, entries: Mapping[str, Entry]) -> Measured:
+def read_measured(variant: VariantPlan, entries: Mapping[str, Entry], counts: Mapping[str, int]) -> Measured:
     """Collect what the runtimes answered.
+
+    Args:
+        variant: Whose artifact they ran.
+        entries: Results of its steps.
+        counts: Samples by data set: a runtime whose answers come in instalments may have stopped before another.
 
     Raises:
         ReleaseError: ``artifact-unloadable`` if no runtime loads the artifact.
@@ -98,7 +104,7 @@ def read_measured(variant: VariantPlan, entries: Mapping[str, Entry]) -> Measure
         unloadable=unloadable,
         bindings=msgspec.convert(runtimes[package]["bindings"], Bindings),
         outputs=outputs[package],
-        spread=_spread(list(outputs.values())),
+        spread=_spread(list(outputs.values()), counts),
     )
 
 
@@ -116,7 +122,7 @@ def judge(prepared: Prepared, variant: VariantPlan, artifact: Path, entries: Map
     Raises:
         ReleaseError: ``artifact-unloadable``.
     """
-    measured = read_measured(variant, entries)
+    measured = read_measured(variant, entries, {name: data.count for name, data in prepared.data.items()})
     results = {
         package: entries[variant.judgements[package]].result for package in measured.runtimes if variant.judgements
     }
@@ -241,16 +247,24 @@ def flat(scores: NDArray[Any]) -> NDArray[Any]:
     return scores.reshape(len(scores), -1)
 
 
-def _spread(outputs: list[dict[str, Outputs]]) -> dict[str, float]:
+def _spread(outputs: list[dict[str, Outputs]], counts: Mapping[str, int]) -> dict[str, float]:
+    """Return by contract output how far runtimes lie apart on the samples that both answered."""
     first, *others = outputs
     spread: dict[str, float] = {}
     for other in others:
         for name, arrays in first.items():
             for tensor, values in arrays.items():
-                difference = np.abs(values.astype(np.float64) - other[name][tensor])
+                one, another = _shared(values, other[name][tensor], counts.get(name, len(values)))
+                difference = np.abs(one.astype(np.float64) - another)
                 largest = float(np.max(difference, initial=0.0, where=np.isfinite(difference)))
                 spread[tensor] = max(spread.get(tensor, 0.0), largest)
     return spread
+
+
+def _shared(one: NDArray[Any], another: NDArray[Any], count: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the answers to the samples that both have; what was seen of `count` first is part of what was later."""
+    rows = [rows_seen(count, len(each)) for each in (one, another)]
+    return one[np.isin(rows[0], rows[1])], another[np.isin(rows[1], rows[0])]
 
 
 def _evaluation(

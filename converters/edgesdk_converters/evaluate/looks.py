@@ -60,3 +60,8 @@ def looks(count: int) -> tuple[Look, ...]:
 def order(count: int) -> NDArray[np.int64]:
     """Return the rows of `count` samples in the order in which looks take them."""
     return np.random.default_rng(SEED).permutation(count)
+
+
+def rows_seen(count: int, samples: int) -> NDArray[np.int64]:
+    """Return which rows the first `samples` of `count` are, ascending, as their answers are kept."""
+    return np.sort(order(count)[:samples])

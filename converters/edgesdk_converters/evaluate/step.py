@@ -16,7 +16,7 @@ from edgesdk_converters.data.npz import DataSet, class_names, open_data
 from edgesdk_converters.evaluate.catalogue import AGREEMENT, METRICS, Case, Truth, find_metric, truth_kind
 from edgesdk_converters.evaluate.differences import compare_arrays
 from edgesdk_converters.evaluate.gate import GateVerdict, judge_case
-from edgesdk_converters.evaluate.looks import HOPELESS, Look, looks, order
+from edgesdk_converters.evaluate.looks import HOPELESS, Look, looks, rows_seen
 from edgesdk_converters.evaluate.metrics import MANY_CLASSES, classification_metrics, decide, shortened
 from edgesdk_converters.evaluate.scores import Outputs, all_finite
 from edgesdk_converters.running.isolation import Call
@@ -51,7 +51,7 @@ def read_npz(path: Path) -> Outputs:
 
 def rows_of(data: DataSet, outputs: Outputs) -> NDArray[np.int64]:
     """Return the rows of `data` that `outputs` answer: all, or those of the looks that were taken."""
-    return np.sort(order(data.count)[: len(next(iter(outputs.values())))])
+    return rows_seen(data.count, len(next(iter(outputs.values()))))
 
 
 def paired_cases(data: DataSet, source: Outputs, artifact: Outputs) -> tuple[Case, Case]:
