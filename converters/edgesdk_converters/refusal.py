@@ -67,7 +67,7 @@ def _short(error: EdgeError) -> str:
 
 def refusal_folder(out: Path) -> Path:
     """Return where the report of a refused conversion to `out` is."""
-    return out.with_name(f"{out.name}.refused")
+    return Path(f"{out if out.name else out.resolve()}.refused")
 
 
 def write_refusal(
@@ -91,6 +91,8 @@ def write_refusal(
     """
     report = make_refusal(tried, runner.done(), steps, built_at=built_at, error=error)
     report["pareto"] = pareto(tried.points)
+    for name in report["pareto"].keys() & tried.refused.keys():
+        report["pareto"][name]["chosen"] = None  # a rung that passed its gate may still be refused for its placement
     (folder / REPORT_NAME).write_bytes(canonical_json(report))
     (folder / PAGE_NAME).write_text(render(report))
 

@@ -62,7 +62,9 @@ def _check_inputs(model: onnx.ModelProto) -> None:
     for node in model.graph.node:
         if node.domain in {"", "ai.onnx"} and onnx.defs.has(node.op_type, version):
             least = onnx.defs.get_schema(node.op_type, version).min_input
-            if len(node.input) < least or not node.output:
+            if not node.output:
+                raise ValueError(f"{node.op_type} {node.name!r} gives nothing")
+            if len(node.input) < least:
                 raise ValueError(
                     f"{node.op_type} {node.name!r} reads {len(node.input)} values, expected {least} or more"
                 )

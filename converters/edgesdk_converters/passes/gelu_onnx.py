@@ -48,18 +48,18 @@ def _write(graph: onnx.GraphProto, gelu: Gelu) -> None:
     name, source, function = gelu.output, gelu.source, gelu.function
     last = next(node for node in graph.node if node.output[0] == name)
     numbers = {"half": 0.5, "one": 1.0, "slope": INNER[function][1], "cubic": CUBIC, "three": 3.0}
-    parts = [("Mul", [source, "slope"], "inner")]
+    parts = [("Mul", ["", "slope"], "inner")]  # an empty word is the source, whatever its name
     if function == "Tanh":
         parts = [
-            ("Pow", [source, "three"], "cube"),
+            ("Pow", ["", "three"], "cube"),
             ("Mul", ["cube", "cubic"], "bend"),
-            ("Add", [source, "bend"], "bent"),
+            ("Add", ["", "bend"], "bent"),
             ("Mul", ["bent", "slope"], "inner"),
         ]
     parts += [
         (function, ["inner"], "gate"),
         ("Add", ["gate", "one"], "raised"),
-        ("Mul", [source, "half"], "halved"),
+        ("Mul", ["", "half"], "halved"),
         ("Mul", ["halved", "raised"], ""),
     ]
     for word in sorted({each for _, inputs, _ in parts for each in inputs} & numbers.keys()):
@@ -68,7 +68,7 @@ def _write(graph: onnx.GraphProto, gelu: Gelu) -> None:
     place = list(graph.node).index(last)
     graph.node.remove(last)
     for step, (operator, inputs, output) in enumerate(parts):
-        given = [each if each == source else f"{name}/{each}" for each in inputs]
+        given = [f"{name}/{each}" if each else source for each in inputs]
         made = onnx.helper.make_node(
             operator, given, [f"{name}/{output}" if output else name], name=f"{last.name or name}/{output or 'gelu'}"
         )

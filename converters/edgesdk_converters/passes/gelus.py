@@ -88,7 +88,7 @@ class _Finder:
         """Yield what a value may be a polynomial of, itself last."""
         op = self._makers.get(name)
         if op is not None and steps and op.kind in {"Add", "Sub", "Mul", "Div", "Pow"}:
-            for each in op.inputs:
+            for each in dict.fromkeys(op.inputs):  # once, where both are the same
                 if each not in self._numbers:
                     yield from self._sources(each, steps - 1)
         yield name

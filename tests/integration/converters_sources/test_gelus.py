@@ -98,6 +98,19 @@ def test_every_order_becomes_the_one_that_is_fused(inner, end, tmp_path):
     np.testing.assert_allclose(answer(written), expected, atol=2e-6)
 
 
+@pytest.mark.parametrize("name", ["half", "halved", "gate", "one", "raised", "slope", "inner", "cube", "bend", "bent"])
+@pytest.mark.parametrize("inner", ["Erf of a product", "Tanh of a power"])
+def test_the_source_may_have_any_name(inner, name):
+    """Also one of those that the steps of a GELU are called by."""
+    named = {"x": name, **{number: f"the_{number}" for number in NUMBERS}}
+    steps = [*INNERS[inner], *ENDS["half last"]]
+    renamed = [(op, " ".join(named.get(each, each) for each in given.split()), output) for op, given, output in steps]
+    written = model([("Neg", "x", name), *renamed], {named[number]: value for number, value in NUMBERS.items()})
+    expected = answer(written)
+    assert order_gelus(written) == 1
+    np.testing.assert_allclose(answer(written), expected, atol=2e-6)
+
+
 @pytest.mark.parametrize(
     ("nodes", "wide"),
     [
