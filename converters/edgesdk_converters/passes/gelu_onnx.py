@@ -41,6 +41,60 @@ def order_gelus(model: onnx.ModelProto) -> int:
     return len(gelus)
 
 
+def write_tflite_gelus(model: onnx.ModelProto) -> int:
+    """Write out each GELU of TFLite, which tf2onnx lets stand as a ``TFL_GELU``; return how many there were."""
+    found = [node for node in model.graph.node if node.op_type == "TFL_GELU"]
+    for node in found:
+        approximate = any(item.name == "approximate" and item.i for item in node.attribute)
+        gelu = Gelu(source=node.input[0], output=node.output[0], function="Tanh" if approximate else "Erf")
+        _write(model.graph, gelu)
+    return len(found)
+
+
+def write_erfcs(model: onnx.ModelProto) -> int:
+    """Write each Erfc, which is no operator of ONNX, by an Erf: ``erfc(x) = 1 - erf(x) = 1 + erf(-x)``, in place.
+
+    Trap: TensorFlow writes its exact GELU as ``x/2 erfc(-x/√2)`` since 2.16, and tf2onnx lets the Erfc stand. What is
+    negated before it becomes the form with a sum, which compilers know for a GELU.
+
+    Returns:
+        How many there were.
+    """
+    import onnx  # noqa: PLC0415 - only in the child
+
+    graph = model.graph
+    makers = {name: node for node in graph.node for name in node.output}
+    found = [node for node in graph.node if node.op_type == "Erfc"]
+    for node in found:
+        name, place = node.output[0], list(graph.node).index(node)
+        inner, parts = _negated(node.input[0], makers, f"{name}/inner")
+        operator, source = ("Sub", node.input[0]) if inner is None else ("Add", inner)
+        graph.initializer.append(onnx.numpy_helper.from_array(np.array(1, np.float32), f"{name}/one"))
+        parts.append(onnx.helper.make_node("Erf", [source], [f"{name}/erf"], name=f"{node.name or name}/erf"))
+        parts.append(onnx.helper.make_node(operator, [f"{name}/one", f"{name}/erf"], [name], name=node.name or name))
+        graph.node.remove(node)
+        for step, part in enumerate(parts):
+            graph.node.insert(place + step, part)
+    if found:
+        drop_unread(graph)
+    return len(found)
+
+
+def _negated(name: str, makers: dict[str, onnx.NodeProto], made: str) -> tuple[str | None, list[onnx.NodeProto]]:
+    """Return the value whose negative is called `name`, and the nodes that make it; None where nothing is negated."""
+    import onnx  # noqa: PLC0415 - only in the child
+
+    node = makers.get(name)
+    if node is not None and node.op_type == "Neg":
+        return node.input[0], []
+    for place, factor in enumerate(node.input if node is not None and node.op_type in {"Mul", "Div"} else ()):
+        maker = makers.get(factor)
+        if node is not None and maker is not None and maker.op_type == "Neg":
+            inputs = [maker.input[0] if at == place else each for at, each in enumerate(node.input)]
+            return made, [onnx.helper.make_node(node.op_type, inputs, [made], name=made)]
+    return None, []
+
+
 def _write(graph: onnx.GraphProto, gelu: Gelu) -> None:
     """Put a GELU in the place of the node that gave its output."""
     import onnx  # noqa: PLC0415 - only in the child

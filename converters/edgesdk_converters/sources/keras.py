@@ -16,6 +16,7 @@ import msgspec
 from edgesdk.contract import Contract
 from edgesdk.errors import ConfigError
 from edgesdk_converters.data.binding import order_by_name
+from edgesdk_converters.passes.gelu_onnx import write_erfcs
 from edgesdk_converters.running.isolation import Call
 from edgesdk_converters.sources.savedmodel import convert_frozen, name_outputs, static_shape
 
@@ -67,6 +68,7 @@ def to_onnx(call: Call) -> dict[str, Any]:
     name_outputs(made, [spec.name for spec in ordered])
     if len(made.graph.input) > len(signature):  # constants that its layers captured, as Normalization's mean
         made = convert_frozen(_named(model, contract, signature), signature, call.params["opset"])
+    write_erfcs(made)
     onnx.save(made, path)
     return {"parameters": int(model.count_params())}
 

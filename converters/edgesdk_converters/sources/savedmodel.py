@@ -16,6 +16,7 @@ import msgspec
 from edgesdk.contract import Contract, TensorSpec
 from edgesdk.errors import ConfigError
 from edgesdk_converters.data.binding import order_by_name
+from edgesdk_converters.passes.gelu_onnx import write_erfcs
 from edgesdk_converters.running.isolation import Call
 
 DEFAULT = "serving_default"
@@ -53,6 +54,7 @@ def to_onnx(call: Call) -> dict[str, Any]:
     name_outputs(model, sorted(wrapped.get_concrete_function().structured_outputs))
     if len(model.graph.input) > len(signature):
         model = convert_frozen(wrapped, signature, call.params["opset"])
+    write_erfcs(model)
     onnx.save(model, call.out / "model.onnx")
     return {"signature": str(function.name)}
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from edgesdk.contract import Contract
 from edgesdk_converters.passes.flatbuffer import pack, parse
+from edgesdk_converters.passes.gelu_onnx import write_tflite_gelus
 from edgesdk_converters.running.isolation import Call
 from edgesdk_converters.sources.agreement import check_agreement
 
@@ -41,6 +42,7 @@ def convert(call: Call) -> dict[str, Any]:
     safe.write_bytes(guarded(source.read_bytes()))
     model, _ = tf2onnx.convert.from_tflite(str(safe), opset=call.params["opset"])
     _drop_guards(model.graph)
+    write_tflite_gelus(model)
     onnx.save(model, path)
     contract = msgspec.convert(call.params["contract"], Contract)
     difference = check_agreement(source, path, contract, what="the ONNX file that tf2onnx made")

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from edgesdk_converters.lint.as_tflite import as_tflite
 from edgesdk_converters.lint.read import read_graph
-from edgesdk_converters.passes.gelu_onnx import order_gelus
+from edgesdk_converters.passes.gelu_onnx import order_gelus, write_erfcs, write_tflite_gelus
 from onnx import TensorProto, helper, numpy_helper
 
 CANONICAL = {
@@ -141,3 +141,35 @@ def test_what_else_is_read_of_it_stays():
     assert order_gelus(written) == 1
     assert sum(node.op_type == "Erf" for node in written.graph.node) == 2
     np.testing.assert_allclose(answer(written), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("inner", "ops"),
+    [
+        ([("Neg", "x", "n"), ("Mul", "n root", "i")], ["Mul", "Erf", "Add", "Mul", "Mul"]),
+        ([("Neg", "x", "n"), ("Div", "n root2", "i")], ["Div", "Erf", "Add", "Mul", "Mul"]),
+        ([("Mul", "x root", "m"), ("Neg", "m", "i")], ["Mul", "Erf", "Add", "Mul", "Mul"]),
+        ([("Sub", "zero x", "n"), ("Mul", "n root", "i")], ["Sub", "Mul", "Erf", "Sub", "Mul", "Mul"]),
+    ],
+)
+def test_an_erfc_is_written_by_an_erf(inner, ops):
+    """As TensorFlow writes its GELU, negated where that can be; it is a GELU, and its values are."""
+    steps = [*inner, ("Erfc", "i", "f"), ("Mul", "half x", "h"), ("Mul", "h f", "y")]
+    written = model(steps, {**NUMBERS, "zero": 0})
+    assert write_erfcs(written) == 1
+    onnx.checker.check_model(written, full_check=True)
+    assert [node.op_type for node in written.graph.node] == ops
+    np.testing.assert_allclose(answer(written), answer(model([*ERF, *ENDS["half last"]])), atol=2e-6)
+    assert write_erfcs(written) == 0
+
+
+@pytest.mark.parametrize("function", CANONICAL)
+def test_a_gelu_of_tflite_is_written_out(function):
+    """tf2onnx lets it stand, exact or approximate, under TFLite's name."""
+    written = model([("TFL_GELU", "x", "y")])
+    written.graph.node[0].attribute.append(helper.make_attribute("approximate", int(function == "Tanh")))
+    assert write_tflite_gelus(written) == 1
+    onnx.checker.check_model(written, full_check=True)
+    assert [node.op_type for node in written.graph.node] == CANONICAL[function]
+    inner = "Erf of a product" if function == "Erf" else "Tanh of a power"
+    np.testing.assert_allclose(answer(written), answer(model([*INNERS[inner], *ENDS["half first"]])), atol=2e-6)

@@ -50,6 +50,7 @@ image, extra = keras.Input((8, 8, 3), name="image"), keras.Input((4,), name="ext
 x = keras.layers.Conv2D(6, 3, activation="relu")(image)
 x = keras.layers.Concatenate()([keras.layers.GlobalAveragePooling2D()(x), extra])
 scores = keras.layers.Dense(5, name="scores")(x)
+x = keras.layers.Dense(4, activation="gelu")(x)  # of an Erfc, which ONNX has not
 level = keras.layers.Dense(1, activation="sigmoid", name="level")(x)
 model = keras.Model([image, extra], [scores, level])
 model.save(sys.argv[1] + "/model.h5")
