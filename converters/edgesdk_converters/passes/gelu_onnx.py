@@ -35,7 +35,7 @@ def order_gelus(model: onnx.ModelProto) -> int:
     }
     gelus = find_gelus(ops, numbers, shapes)
     for gelu in gelus:
-        _write(graph, gelu)
+        _write(graph, gelu, rank=len(shapes[gelu.source]))
     if gelus:
         drop_unread(graph)
     return len(gelus)
@@ -95,8 +95,12 @@ def _negated(name: str, makers: dict[str, onnx.NodeProto], made: str) -> tuple[s
     return None, []
 
 
-def _write(graph: onnx.GraphProto, gelu: Gelu) -> None:
-    """Put a GELU in the place of the node that gave its output."""
+def _write(graph: onnx.GraphProto, gelu: Gelu, *, rank: int = 0) -> None:
+    """Put a GELU in the place of the node that gave its output.
+
+    Trap: onnx2tf makes products of a power whose exponent has no or one axis, which are then no GELU for the converter;
+    so it gets the `rank` of the source.
+    """
     import onnx  # noqa: PLC0415 - only in the child
 
     name, source, function = gelu.output, gelu.source, gelu.function
@@ -117,7 +121,8 @@ def _write(graph: onnx.GraphProto, gelu: Gelu) -> None:
         ("Mul", ["halved", "raised"], ""),
     ]
     for word in sorted({each for _, inputs, _ in parts for each in inputs} & numbers.keys()):
-        tensor = onnx.numpy_helper.from_array(np.array(numbers[word], np.float32), f"{name}/{word}")
+        shape = [1] * rank if word == "three" else []
+        tensor = onnx.numpy_helper.from_array(np.full(shape, numbers[word], np.float32), f"{name}/{word}")
         graph.initializer.append(tensor)
     place = list(graph.node).index(last)
     graph.node.remove(last)
