@@ -21,7 +21,7 @@ from edgesdk_converters.evaluate.gate import INTERVAL_ALPHA, GateVerdict, Outcom
 from edgesdk_converters.evaluate.looks import rows_seen
 from edgesdk_converters.evaluate.step import read_npz
 from edgesdk_converters.planning.plan import VariantPlan
-from edgesdk_converters.request import Prepared, Request
+from edgesdk_converters.request import Prepared, Request, runs_here
 from edgesdk_converters.running.cache import Entry
 
 Outputs = dict[str, NDArray[Any]]
@@ -136,13 +136,9 @@ def judge(prepared: Prepared, variant: VariantPlan, artifact: Path, entries: Map
         saturation=_result(entries, variant.saturation),
         layers=_result(entries, variant.layers),
         latency=_result(entries, variant.latency),
-        on_target=_on_target(variant),
+        on_target=runs_here(variant),
         compiled=read_compiled(variant, entries),
     )
-
-
-def _on_target(variant: VariantPlan) -> bool:
-    return variant.backend is None and architecture_name(platform.machine()) in variant.target.architectures
 
 
 def _result(entries: Mapping[str, Entry], step: str | None) -> dict[str, Any] | None:
@@ -291,6 +287,6 @@ def _evaluation(
         samples=verdict.samples,
         runtime=judged_in(variant, measured.runtimes[measured.package]["runtime"]),
         measured_on=architecture_name(platform.machine()),
-        on_target=_on_target(variant),
+        on_target=runs_here(variant),
         details=details,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from edgesdk.bundle.manifest import ModelName, ReleaseVersion
 from edgesdk.contract import Contract, load_contract_toml
 from edgesdk.errors import ConfigError
 from edgesdk.runtime import installed
+from edgesdk.targets.matching import architecture_name
 from edgesdk.targets.profiles import Profile, load_profile
 from edgesdk_converters import MAX_DROP
 from edgesdk_converters.data.inputs import as_npz
@@ -23,7 +25,7 @@ from edgesdk_converters.drafting.marks import unchecked
 from edgesdk_converters.evaluate.catalogue import AGREEMENT, check_metric, default_metric, truth_kind
 from edgesdk_converters.places import check_writable
 from edgesdk_converters.planning.joining import joined_plan
-from edgesdk_converters.planning.plan import Plan, Wanted
+from edgesdk_converters.planning.plan import Plan, VariantPlan, Wanted
 from edgesdk_converters.planning.routes import TENSORFLOW_TOOLS, direct_formats
 from edgesdk_converters.recipes import Format, find_recipes
 from edgesdk_converters.running.cache import default_cache_dir
@@ -158,8 +160,24 @@ def prepare(request: Request) -> Prepared:
         data_sha256=hashes,
         wanted=wanted,
         plan=plan,
-        notes=(f"{request.contract.name}: {marked}; what was guessed there may be wrong",) if marked else (),
+        notes=(
+            *((f"{request.contract.name}: {marked}; what was guessed there may be wrong",) if marked else ()),
+            *_untimed(request, plan),
+        ),
     )
+
+
+def runs_here(variant: VariantPlan) -> bool:
+    """Say whether this machine is of the target's architecture; never where an accelerator runs the variant."""
+    return variant.backend is None and architecture_name(platform.machine()) in variant.target.architectures
+
+
+def _untimed(request: Request, plan: Plan) -> tuple[str, ...]:
+    """Return a note about the targets of which no speed is asked though one is wanted."""
+    names = dict.fromkeys(variant.target.name for variant in plan.variants if not runs_here(variant))
+    if request.min_speedup is None or not names:
+        return ()
+    return (f"the speed of {', '.join(names)} is not judged: what is timed on this machine says nothing of it",)
 
 
 def read_contract(path: Path) -> Contract:
