@@ -13,6 +13,8 @@ from edgesdk_converters.report.table import table
 from edgesdk_converters.report.words import artifact_name, change, is_share, kind_of, worse
 
 PAGE_NAME = "report.html"
+SEVERAL = 2
+"""Refused variants from here on get their reasons listed; one stands above."""
 Plain = Mapping[str, Any]
 
 
@@ -194,8 +196,6 @@ def _reasons(refused: Mapping[str, Plain]) -> str:
     )
     return f"<h3>Why they are refused</h3><ul>{why}</ul>"
 
-
-SEVERAL = 2
 FORESEEN = "≈"
 ACCELERATOR, CHANGE, IN_POINTS = "on accelerator", "change (95 %)", "change, points (95 %)"
 _COLUMNS = (
