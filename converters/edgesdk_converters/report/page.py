@@ -196,6 +196,7 @@ def _reasons(refused: Mapping[str, Plain]) -> str:
     )
     return f"<h3>Why they are refused</h3><ul>{why}</ul>"
 
+
 FORESEEN = "≈"
 ACCELERATOR, CHANGE, IN_POINTS = "on accelerator", "change (95 %)", "change, points (95 %)"
 _COLUMNS = (

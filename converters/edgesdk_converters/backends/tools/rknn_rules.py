@@ -1,51 +1,35 @@
 """Building without those rewriting rules of Rockchip's toolkit that fail.
 
 Some rules fail on graphs that the toolkit builds well without them. It then names the rule that failed, and how to
-leave it out (``disable_rules``).
+leave it out (``disable_rules``). Without it the others may take long: 22 minutes on Basic Pitch, on two busy cores.
 """
 
 from __future__ import annotations
 
-import faulthandler
 import re
 from collections.abc import Callable, Collection
 from typing import Any
 
 MOST_RULES = 8
 """Where more of them fail, the fault is not theirs."""
-SILENT_S = 300
-"""Without a rule, others may turn a graph to and fro for ever, and say nothing of it."""
 _FAILED = re.compile(r"disable_rules=\['(\w+)'\]")
-_REWRITTEN = "fuse_ops done"
 
 
 class Heard:
-    """A stream that keeps what is written, and ends the process after a silence while it listens.
+    """A stream that keeps what is written.
 
     Args:
         stream: Where all that is written goes; a file of the operating system's.
-        silent_s: How long the silence may be, in seconds.
     """
 
-    def __init__(self, stream: Any, silent_s: float = SILENT_S) -> None:
+    def __init__(self, stream: Any) -> None:
         self.text = ""
-        self._stream, self._silent_s = stream, silent_s
-        self._listens = False
+        self._stream = stream
 
     def write(self, text: str) -> int:
         """Pass it on, and keep it."""
         self.text += text
-        if self._listens:
-            self.listen(on=_REWRITTEN not in self.text)
         return int(self._stream.write(text))
-
-    def listen(self, *, on: bool) -> None:
-        """Begin or cease to wait for a silence; until then each word begins it anew, the last of the rules ends it."""
-        self._listens = on
-        if on:
-            faulthandler.dump_traceback_later(self._silent_s, exit=True, file=self._stream)
-        else:
-            faulthandler.cancel_dump_traceback_later()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -61,15 +45,12 @@ def build_without(build: Callable[[list[str]], Any], heard: Heard) -> tuple[Any,
     left_out: list[str] = []
     while True:
         heard.text = ""
-        heard.listen(on=bool(left_out))
         try:
             return build(list(left_out)), left_out
         except (Exception, SystemExit):
             failed = failed_rule(heard.text, left_out)
             if failed is None or len(left_out) == MOST_RULES:
                 raise
-        finally:
-            heard.listen(on=False)
         left_out.append(failed)
         heard.write(f"building again without rule {failed}, which fails on this model\n")
 
