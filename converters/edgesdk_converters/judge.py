@@ -170,11 +170,29 @@ def check_gate(judged: Judged, request: Request) -> None:
             cause = f"{_elsewhere(judged, package)}{_broken_layer(judged)}"
             raise ReleaseError("accuracy-gate", f"{where}: {verdict.reason}{cause}", hint=_cure(judged, request))
         if verdict.outcome is Outcome.NOT_ENOUGH_DATA:
-            raise ConfigError("accuracy-thin", f"{where}: {verdict.reason}")
+            raise ConfigError(
+                "accuracy-thin", f"{where}: {_looks(verdict)}: {verdict.reason}", hint=_more_data(verdict)
+            )
     if judged.saturation is not None:
         _check_saturation(judged.variant.name, judged.saturation)
     if request.min_speedup is not None:
         _check_latency(judged, request.min_speedup)
+
+
+def _looks(verdict: GateVerdict) -> str:
+    """Say what samples that decide nothing look like: who reads figures beside a refusal takes them for its reason."""
+    looks = "within the limit" if verdict.loss <= verdict.max_drop else "a loss is likely"
+    return f"{looks}, but so few samples do not show it"
+
+
+def _more_data(verdict: GateVerdict) -> str | None:
+    """Return what proves it; None where no number of samples does, and the code's own cure stands."""
+    if verdict.needed is None:
+        return None
+    return (
+        "It is refused for want of proof, not for a loss: bring about "
+        f"{verdict.needed:,} evaluation samples (there are {verdict.samples:,}), or allow more with --max-drop."
+    )
 
 
 def _cure(judged: Judged, request: Request) -> str | None:

@@ -121,6 +121,14 @@ def judge_case(
     return replace(verdict, look=None if look is None else (look.number, look.of))
 
 
+def of_itself(verdict: GateVerdict) -> GateVerdict:
+    """Return the word on an artifact that is the source, in the same runtime: what few samples leave open is known."""
+    if verdict.outcome is not Outcome.NOT_ENOUGH_DATA:
+        return verdict
+    reason = f"{verdict.metric} is the source's: the artifact is the source itself, in the same runtime"
+    return replace(verdict, outcome=Outcome.PASS, reason=reason, needed=None)
+
+
 def accuracy_gate(
     reference: NDArray[np.floating[Any]],
     artifact: NDArray[np.floating[Any]],

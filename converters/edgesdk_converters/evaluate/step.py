@@ -15,7 +15,7 @@ from edgesdk_converters import ALPHA
 from edgesdk_converters.data.npz import DataSet, class_names, open_data
 from edgesdk_converters.evaluate.catalogue import AGREEMENT, METRICS, Case, Truth, find_metric, truth_kind
 from edgesdk_converters.evaluate.differences import compare_arrays
-from edgesdk_converters.evaluate.gate import GateVerdict, judge_case
+from edgesdk_converters.evaluate.gate import GateVerdict, judge_case, of_itself
 from edgesdk_converters.evaluate.looks import HOPELESS, Look, looks, rows_seen
 from edgesdk_converters.evaluate.metrics import MANY_CLASSES, classification_metrics, decide, shortened
 from edgesdk_converters.evaluate.scores import Outputs, all_finite
@@ -26,7 +26,7 @@ def judge(call: Call) -> dict[str, Any]:
     """Child action: compare input ``artifact`` with ``source``, both outputs on the samples of ``evaluation``.
 
     Answers ``{"metric", "labelled", "verdict", "figures", "parity"}``; an artifact that this runtime could not load
-    gave no outputs, and there is no verdict.
+    gave no outputs, and there is no verdict. With ``params["itself"]`` both are one file in one runtime.
 
     Raises:
         ConfigError: ``argument-invalid`` or ``file-missing`` for the metric; ``data-invalid`` if the samples do not
@@ -40,6 +40,8 @@ def judge(call: Call) -> dict[str, Any]:
         return {**result, "verdict": None, "figures": {}, "parity": {}}
     cases = paired_cases(data, read_npz(call.inputs["source"]), outputs)
     verdict = gate_verdict(data, cases, call.params)
+    if call.params.get("itself"):
+        verdict = of_itself(verdict)
     return {**result, "verdict": msgspec.to_builtins(verdict), **_figures(*cases)}
 
 

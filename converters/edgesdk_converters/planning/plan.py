@@ -391,7 +391,7 @@ class _Builder:
         return name
 
     def _judge(self, measure: str, source_measure: str) -> str:
-        params = self._gate if measure != source_measure else {**self._gate, "instalments": False}
+        params = self._gate if measure != source_measure else {**self._gate, "instalments": False, "itself": True}
         step = judge_step(measure, source_measure, self._wanted.data["evaluation"], params)
         self._add(step)
         return step.name

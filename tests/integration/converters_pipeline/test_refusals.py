@@ -106,6 +106,18 @@ def test_too_few_samples_are_refused_with_about_how_many_would_do(models, words,
     with pytest.raises(ConfigError, match=r"about \d+ samples would decide") as caught:
         convert(*models, **{**words, "evaluation": evaluation, "max_drop": 0.01}, out=tmp_path / "release")
     assert caught.value.code == "accuracy-thin"
+    assert "want of proof, not for a loss" in caught.value.hint
+
+
+def test_few_samples_are_enough_for_the_source_itself(models, words, data, tmp_path):
+    """A float release of a float file that runs where its source ran is that source: nothing is left to show."""
+    with np.load(data / "evaluation.npz") as arrays:
+        few = {name: arrays[name][::20] for name in ("x", "y")}
+    evaluation = npz(tmp_path / "few.npz", data / "evaluation.npz", **few)
+    own = [model for model in models if model.suffix == ".onnx"]
+    changes = {"evaluation": evaluation, "max_drop": 0.01, "recipes": ("float",), "formats": ("onnx",)}
+    made = convert(*own, **{**words, **changes}, out=tmp_path / "release")
+    assert {each.evaluation.difference for each in made.index.variants} == {0.0}
 
 
 def test_unlabelled_data_gives_agreement_and_never_calls_it_accuracy(models, words, data, tmp_path):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from edgesdk_converters.evaluate.gate import Outcome, accuracy_gate
+from edgesdk_converters.evaluate.gate import Outcome, accuracy_gate, of_itself
 
 
 def _case(n: int, wins: int, losses: int):
@@ -70,3 +70,12 @@ def test_misfitting_truth_is_refused():
     reference, artifact, truth = _case(10, 0, 0)
     with pytest.raises(ValueError, match="truth"):
         accuracy_gate(reference, artifact, truth[:5])
+
+
+@pytest.mark.parametrize(
+    ("case", "outcome"), [((100, 0, 0), Outcome.PASS), ((2000, 0, 0), Outcome.PASS), ((250, 0, 60), Outcome.REFUSE)]
+)
+def test_few_samples_leave_nothing_open_about_the_source_itself(case, outcome):
+    """What is one file in one runtime loses nothing, however few they are; a shown fault stays one."""
+    verdict = of_itself(accuracy_gate(*_case(*case)))
+    assert (verdict.outcome, verdict.needed) == (outcome, None)
