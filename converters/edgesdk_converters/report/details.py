@@ -79,7 +79,7 @@ def _rung(point: Plain, front: Sequence[str], *, share: bool) -> list[str]:
     judged, samples, size, speed = (
         "" if point.get(key) is None else words.format(point[key] / unit) for key, words, unit in shown
     )
-    end = "<span class='tag pass'>pass</span>" if point["passed"] else escape(str(point.get("why") or ""))
+    end = "<span class='tag pass'>passes</span>" if point["passed"] else escape(str(point.get("why") or ""))
     first = f"<b>{name}</b>" if point["recipe"] in front else name
     return [first, judged, samples, rung_change(point, share=share), size, speed, end]
 

@@ -212,17 +212,24 @@ _COLUMNS = (
 )
 
 
-def _tag(outcome: str) -> str:
-    return f"<span class='tag {outcome}'>{outcome.replace('-', ' ')}</span>"
+_WORDS = {"pass": "passes", "refuse": "refused"}
+"""The terminal's."""
+
+
+def _tag(outcome: str, *, refused: bool = False) -> str:
+    word = _WORDS.get(outcome, outcome.replace("-", " "))
+    lead = "refused: " if refused and outcome not in _WORDS else ""
+    return f"<span class='tag {outcome}'>{lead}{word}</span>"
 
 
 def _cells(variant: Plain, refused: Collection[str]) -> dict[str, str]:
     """Return the cells of a variant by their columns; `refused` are those that anything refuses."""
     found, verdict, latency = variant.get("evaluation"), verdict_of(variant), variant.get("latency") or {}
     outcome = verdict["outcome"] if verdict is not None else "unjudged"
-    if variant["variant"] in refused and outcome in {"pass", "unjudged"}:  # for its speed, saturation or placement
+    is_refused = variant["variant"] in refused
+    if is_refused and outcome in {"pass", "unjudged"}:  # for its speed, saturation or placement
         outcome = "refuse"
-    cells = {"variant": escape(variant["variant"]), "gate": _tag(outcome)}
+    cells = {"variant": escape(variant["variant"]), "gate": _tag(outcome, refused=is_refused)}
     share = on_accelerator(variant)
     if share is not None:
         cells[ACCELERATOR] = f"{'' if variant.get('placement') else FORESEEN}{share:.1%}"

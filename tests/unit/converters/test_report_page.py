@@ -317,11 +317,22 @@ def test_a_refusal_of_several_marks_each_variant_and_says_why():
     page, words = read({**REFUSED, "refused": refused})
     assert "one &lt;b&gt;<br>also refused: two<br>passes: x86</b>" in page
     marks = re.findall(r"<tr><td[^>]*>([\w-]+)</td><td[^>]*><span class='tag [\w-]+'>([\w ]+)</span>", page)
-    assert marks == [(slow, "refuse"), ("linux-x86_64-cpu-onnx-int8", "pass"), ("rk3588-int8", "refuse")]
+    assert marks == [(slow, "refused"), ("linux-x86_64-cpu-onnx-int8", "passes"), ("rk3588-int8", "refused")]
     assert f"<li><b>{slow}</b>: (onnxruntime): too slow</li>" in page
     assert "<li><b>rk3588-int8</b>: it died; last<br>&lt;words&gt;</li>" in page
     assert "Why they are refused" in words
     assert "Why they are refused" not in read(REFUSED)[1], "of one alone it stands above"
+
+
+def test_what_too_few_samples_refuse_is_called_refused_too():
+    """Where the terminal says refused the page does not say less; where the gate is off it says only what is open."""
+    report = copy.deepcopy(REPORT)
+    variant = report["variants"][0]
+    for verdict in variant["evaluation"]["details"]["gate"]["verdicts"].values():
+        verdict["outcome"] = "not-enough-data"
+    assert ">not enough data</span>" in read(report)[0]
+    refused = {**REFUSED["refused"], "variants": {variant["variant"]: {"message": "few"}}}
+    assert ">refused: not enough data</span>" in read({**report, "refused": refused})[0]
 
 
 def test_many_classes_are_shown_by_what_changed():
