@@ -107,10 +107,11 @@ def convert(
     fail_on_fallback: Annotated[
         float | None,
         typer.Option(
-            help="Largest share of multiply-accumulates that may run beside a target's accelerator, 0 to 1.",
+            help="Largest share (see --by) that may run beside a target's accelerator, 0 to 1.",
             rich_help_panel=REFUSED,
         ),
     ] = None,
+    by: Annotated[str, typer.Option(help="Share of what: macs or ops.", rich_help_panel=REFUSED)] = "macs",
     gate: Annotated[
         bool,
         typer.Option("--gate/--no-gate", help="Refuse a loss; --no-gate needs --reason.", rich_help_panel=REFUSED),
@@ -167,6 +168,7 @@ def convert(
         "doctor": doctor,
         "reason": reason,
         "fail_on_fallback": fail_on_fallback,
+        "by": by,
         "parent": parent,
         "step_timeout_s": step_timeout,
         "cache_dir": cache_dir,

@@ -152,7 +152,7 @@ def check_placement(judged: Judged, request: Request) -> None:
         TargetError: ``fallback-share``.
     """
     if judged.compiled is not None and request.fail_on_fallback is not None:
-        judged.compiled.placement.check(request.fail_on_fallback, variant=judged.variant.name)
+        judged.compiled.placement.check(request.fail_on_fallback, variant=judged.variant.name, by=request.by)
 
 
 def check_gate(judged: Judged, request: Request) -> None:

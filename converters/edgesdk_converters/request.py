@@ -18,6 +18,7 @@ from edgesdk.runtime import installed
 from edgesdk.targets.matching import architecture_name
 from edgesdk.targets.profiles import Profile, load_profile
 from edgesdk_converters import MAX_DROP
+from edgesdk_converters.backends.placement import Share
 from edgesdk_converters.data.inputs import as_npz
 from edgesdk_converters.data.npz import DataSet, check_overlap, check_values, file_sha256, open_data
 from edgesdk_converters.data.tables import check_columns, place
@@ -62,8 +63,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         gate: Whether a loss refuses the release; without it a `reason` is recorded in every bundle.
         doctor: Whether calibration data is examined first; without it a `reason` is recorded too.
         reason: Why the gate or the doctor is off.
-        fail_on_fallback: Largest share (of multiply-accumulate operations, 0 … 1) that may run beside a target's
-            accelerator; None: it is only reported. Nothing at all on the accelerator is refused always.
+        fail_on_fallback: Largest share, 0 … 1, that may run beside a target's accelerator; None: it is only reported.
+            Nothing at all on the accelerator is refused always.
+        by: What it is a share of: multiply-accumulate operations, or operators.
         parent: The release that this one replaces.
         step_timeout_s: Wall time for one step, in seconds.
         cache_dir: Where results of steps are kept; None: the user's cache.
@@ -91,6 +93,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     doctor: bool = True
     reason: str | None = None
     fail_on_fallback: float | None = None
+    by: Share = "macs"
     parent: str | None = None
     step_timeout_s: float = 600.0
     cache_dir: Path | None = None
@@ -147,6 +150,7 @@ def prepare(request: Request) -> Prepared:
         stop_early=request.stop_early,
         doctor=request.doctor,
         fail_on_fallback=request.fail_on_fallback,
+        by=request.by,
     )
     plan = joined_plan(wanted)
     if any(step.tools == TENSORFLOW_TOOLS for step in plan.steps):
@@ -229,6 +233,7 @@ _EXPECTED = {
     "release": "a version of three numbers, such as 1.2.0",
     "name": "small letters, digits and dashes, such as wearable",
     "formats": "tflite or onnx",
+    "by": "macs or ops",
 }
 
 

@@ -18,12 +18,13 @@ def lint(call: Call) -> dict[str, Any]:
     """Child action: lint input ``artifact`` for ``params["target"]``; answers a `LintReport`.
 
     Raises:
-        TargetError: ``fallback-share`` if a larger share than ``params["most"]`` would run beside the accelerator;
-            and if ``params["final"]`` (no tool of ours compiles the file after this) the target will take no such file.
+        TargetError: ``fallback-share`` if a larger share of ``params["by"]`` than ``params["most"]`` would run beside
+            the accelerator; and if ``params["final"]`` (no tool of ours compiles the file after this) the target will
+            take no such file.
     """
     report = check(read_graph(call.inputs["artifact"]), msgspec.convert(call.params["target"], Profile))
     most = call.params["most"]
     if most is not None or (call.params["final"] and report.refused):
-        report.check(1.0 if most is None else most)
+        report.check(1.0 if most is None else most, call.params["by"])
     found: dict[str, Any] = msgspec.to_builtins(report)
     return found

@@ -14,6 +14,7 @@ from edgesdk.errors import ConfigError
 from edgesdk.targets.profiles import Profile
 from edgesdk_converters import ALPHA
 from edgesdk_converters.backends import Backend, find_backend
+from edgesdk_converters.backends.placement import Share
 from edgesdk_converters.backends.steps import compile_step, fitting_recipes, measure_step, refusals
 from edgesdk_converters.calibration import step as calibration
 from edgesdk_converters.evaluate import measure
@@ -135,6 +136,7 @@ class Wanted:
         stop_early: Whether artifacts are run in instalments, until the gate is decided; or `looks.HOPELESS`.
         doctor: Whether calibration data is examined.
         fail_on_fallback: Largest share that the lint lets run beside an accelerator.
+        by: What it is a share of.
     """
 
     sources: Mapping[SourceFormat, Source]
@@ -150,6 +152,7 @@ class Wanted:
     stop_early: bool | str = False
     doctor: bool = True
     fail_on_fallback: float | None = None
+    by: Share = "macs"
 
 
 def build_plan(wanted: Wanted) -> Plan:
@@ -245,8 +248,8 @@ class _Builder:
 
     def _lint(self, target: Profile, recipe: Recipe, artifact: Path | Ref, *, final: bool) -> str:
         """Add the step that lints a file before a vendor's tool, or the device's, gets it."""
-        most = self._wanted.fail_on_fallback
-        params = {"target": msgspec.to_builtins(target), "most": most, "final": final}
+        most = {"most": self._wanted.fail_on_fallback, "by": self._wanted.by}
+        params = {"target": msgspec.to_builtins(target), **most, "final": final}
         # By name: the module imports onnx, which planning does without.
         action, tools = "edgesdk_converters.lint.step:lint", ("ai-edge-litert", "onnx", "numpy")
         name = f"lint {recipe.name} for {target.name}"

@@ -28,7 +28,8 @@ def call(tmp_path: Path):
     (tmp_path / "model.tflite").write_bytes(build.bytes([z]))
 
     def make(**params: Any) -> Call:
-        words = {"target": msgspec.to_builtins(load_profile("ethos-u55-128")), "most": None, "final": False, **params}
+        words = {"target": msgspec.to_builtins(load_profile("ethos-u55-128")), "most": None, "by": "macs"}
+        words |= {"final": False, **params}
         inputs = {"artifact": tmp_path / "model.tflite"}
         return Call(inputs=inputs, params=words, out=tmp_path, progress=lambda _done, _total: None)
 
@@ -48,6 +49,19 @@ def test_a_limit_refuses_before_anything_is_compiled(call):
     with pytest.raises(TargetError) as caught:
         lint(call(most=0.4))
     assert caught.value.code == "fallback-share"
+
+
+def test_a_share_of_operators_is_another_than_of_their_work(tmp_path: Path, call):
+    """A sine after a dense layer: none of the work is beside the NPU, and half of the operators."""
+    build = Builder()
+    x, y, z = build.input([1, 8]), build.tensor([1, 4]), build.tensor([1, 4])
+    build.op("FULLY_CONNECTED", [x, build.tensor([4, 8], data=np.ones((4, 8)))], [y])
+    build.op("SIN", [y], [z])
+    words = call(most=0.4)
+    (tmp_path / "model.tflite").write_bytes(build.bytes([z]))
+    assert lint(words)["ops_off"] == 1
+    with pytest.raises(TargetError, match="ops"):
+        lint(call(most=0.4, by="ops"))
 
 
 def test_a_file_that_the_target_would_refuse_stops_only_where_no_compiler_follows(tmp_path: Path, call):

@@ -93,6 +93,13 @@ def test_a_limit_of_fallback_without_an_accelerator_is_refused(tmp_path):
         )
 
 
+def test_a_share_is_of_macs_or_of_operators(tmp_path):
+    """The limit of `--fail-on-fallback` is counted as `edge lint` counts; of anything else it is refused."""
+    with pytest.raises(ConfigError, match="by expected macs or ops"):
+        prepare(request(tmp_path, by="bytes"))
+    prepare(request(tmp_path, by="ops"))
+
+
 @pytest.mark.parametrize(
     ("target", "recipe", "why", "cure"),
     [
