@@ -51,6 +51,9 @@ A float model for an integer-only target is linted as full int8 quantization lea
 the TFLite that converters make of it; all of this is said at the top of the report (`assumed`). Operators that
 litert-quantizer does not know (ABS, MINIMUM, REDUCE_MAX, SQUARE, LEAKY_RELU and more) stay float then, between a
 DEQUANTIZE and a QUANTIZE: the lint of the float file counts them, and a test holds its table against the tool's files.
+Norms that were written out, RMS and instance norms, roots, squares, divisions by a constant and biases of an ONNX file
+are judged as what onnx2tf and TensorFlow's converter make of them (RSQRT and MUL for a division by a root). PADs,
+RESHAPEs and TRANSPOSEs that converters add or leave out are not all foreseen; --recipe counts them.
 With `--recipe` none of that is assumed: the steps of `edge convert` make that recipe's file (`float_layers` and 16-bit
 activations too), with ranges of made-up inputs, as values of scales hardly decide where an operator runs. A recipe that
 the target does not take, or a layer that is not there, is refused as there. A tool that quantizes by itself (that of

@@ -7,7 +7,7 @@ no operator of any TFLite accelerator.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk_converters.lint.graph import Graph, Node, listed
+from edgesdk_converters.lint.rules.rule import words
 from edgesdk_converters.lint.tensor import Tensor
 from edgesdk_converters.passes.gelus import INNER, Op, find_gelus
 
@@ -70,14 +71,22 @@ _REDUCED = {
     "ReduceMin": "REDUCE_MIN",
 }
 _FIRST_INPUT_ONLY = {"RESHAPE", "SQUEEZE", "BROADCAST_TO", "MUL", "LOGICAL_NOT"}
+_LAST = {"Gemm", "MatMul", "Transpose"}
+"""What gives values whose axes are as ONNX has them."""
+_KEEPING = words(
+    "Abs Add Cast Clip Concat Div Dropout Elu Equal Erf Exp Gelu Greater HardSigmoid HardSwish Identity",
+    "LayerNormalization LeakyRelu Less Log LogSoftmax Max Min Mul Neg Not Pow Reciprocal ReduceMax ReduceMean",
+    "ReduceMin ReduceSum Relu Sigmoid Slice Softmax Split Sqrt Sub Tanh Where",
+)
+"""What leaves axes where they are."""
 _DROPPED = {"Constant", "Identity", "Dropout"}
 
 
 def as_tflite(graph: Graph) -> Graph:
     """Return the graph as a converter would write it; its names stay."""
-    seen: dict[int, Tensor] = {}
-    move = functools.partial(_moved, seen)
-    nodes = tuple(made for node in _with_gelus(graph) if node.op not in _DROPPED for made in _nodes(node, move))
+    given = _with_gelus(graph)
+    move = _Layout(given)
+    nodes = tuple(_node(node, move) for node in given if node.op not in _DROPPED)
     return replace(
         graph,
         format="tflite",
@@ -125,19 +134,46 @@ def _read(nodes: list[Node], given: set[str]) -> tuple[Node, ...]:
     return tuple(left)
 
 
-Move = Callable[[Tensor], Tensor]
 Load = Callable[[], NDArray[Any] | None]
 
 
-def _moved(seen: dict[int, Tensor], tensor: Tensor) -> Tensor:
-    if id(tensor) not in seen:
+class _Layout:
+    """Where the axes of values lie: those of three dimensions and more have channels last, but for `kept` ones.
+
+    What a matrix product or a Transpose gives, and what is computed of it value by value, is as ONNX has it: the last
+    axis of a transformer holds the channels already.
+    """
+
+    def __init__(self, nodes: tuple[Node, ...]) -> None:
+        self._seen: dict[str, Tensor] = {}
+        self._kept: set[str] = set()
+        for node in nodes:
+            computed = [tensor for tensor in node.present if not tensor.constant]
+            follows = node.op in _KEEPING and bool(computed) and all(each.name in self._kept for each in computed)
+            if node.op in _LAST or follows:
+                constants = [tensor for tensor in node.present if tensor.constant and follows]
+                self._kept |= {tensor.name for tensor in (*node.outputs, *constants)}
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        """Return a tensor as TFLite has it, always the same one."""
         shape = tensor.shape
-        load = tensor.load
-        if shape is not None and len(shape) >= FEATURE_RANK:
-            shape = (shape[0], *shape[2:], shape[1])
-            load = None if load is None else functools.partial(_channels_last, load)
-        seen[id(tensor)] = replace(tensor, shape=shape, load=load)
-    return seen[id(tensor)]
+        if shape is None or len(shape) < FEATURE_RANK or tensor.name in self._kept:
+            return tensor
+        if tensor.name not in self._seen:
+            load = None if tensor.load is None else functools.partial(_channels_last, tensor.load)
+            self._seen[tensor.name] = replace(tensor, shape=(shape[0], *shape[2:], shape[1]), load=load)
+        return self._seen[tensor.name]
+
+    def axis(self, tensor: Tensor | None, axis: int) -> int:
+        """Return where an axis of a tensor lies."""
+        rank = len(tensor.dims) if tensor is not None else 0
+        axis = axis + rank if axis < 0 else axis
+        if rank < FEATURE_RANK or axis == 0 or (tensor is not None and tensor.name in self._kept):
+            return axis
+        return rank - 1 if axis == 1 else axis - 1
+
+
+Move = _Layout
 
 
 def _channels_last(load: Load) -> NDArray[Any] | None:
@@ -145,19 +181,16 @@ def _channels_last(load: Load) -> NDArray[Any] | None:
     return None if values is None else np.moveaxis(values, 1, -1)
 
 
-def _nodes(node: Node, move: Move) -> Iterator[Node]:
+def _node(node: Node, move: Move) -> Node:
     special = _SPECIAL.get(node.op)
     if special is not None:
-        yield special(node, move)
-    elif node.op in _REDUCED:
-        yield _reduced(node, move)
-    elif node.op in _RENAMED:
-        yield _renamed(node, move)
-    else:
-        yield _plain(node, move, node.op)
+        return special(node, move)
+    if node.op in _REDUCED:
+        return _reduced(node, move)
+    return _renamed(node, move) if node.op in _RENAMED else _plain(node, move, node.op)
 
 
-def _plain(node: Node, move: Move, op: str, **attributes: Any) -> Node:
+def _plain(node: Node, move: Callable[[Tensor], Tensor], op: str, **attributes: Any) -> Node:
     inputs = tuple(None if each is None else move(each) for each in node.inputs)
     return replace(
         node, op=op, inputs=inputs, outputs=tuple(move(each) for each in node.outputs), attributes=attributes, domain=""
@@ -170,11 +203,10 @@ def _renamed(node: Node, move: Move) -> Node:
     if made.op in _FIRST_INPUT_ONLY and node.op != "Mul":
         made = replace(made, inputs=made.inputs[:1])
     if made.op == "CONCATENATION":
-        axis, rank = int(node.attributes.get("axis", 0)), len(node.outputs[0].dims)
-        made = replace(made, attributes={"axis": _axis(axis, rank)})
+        made = replace(made, attributes={"axis": move.axis(node.outputs[0], int(node.attributes.get("axis", 0)))})
     if made.op == "GATHER":
-        rank = len(node.inputs[0].dims) if node.inputs and node.inputs[0] is not None else 0
-        made = replace(made, attributes={"axis": _axis(int(node.attributes.get("axis", 0)), rank), "batch_dims": 0})
+        axis = move.axis(node.input(0), int(node.attributes.get("axis", 0)))
+        made = replace(made, attributes={"axis": axis, "batch_dims": 0})
     if made.op == "STRIDED_SLICE":
         given = made.inputs[0]
         rank = len(given.dims) if given is not None else 0
@@ -184,7 +216,7 @@ def _renamed(node: Node, move: Move) -> Node:
         places = listed(axes.values) if axes is not None and axes.values is not None else range(len(values))
         strides = [1] * rank
         for place, step in zip(places, values, strict=False):
-            strides[_axis(place, rank)] = step
+            strides[move.axis(node.input(0), place)] = step
         ends = [_ints(made, "begin", [0] * rank), _ints(made, "end", [0] * rank), _ints(made, "strides", strides)]
         made = replace(made, inputs=(given, *ends))
     if made.op == "SPLIT_V":
@@ -206,14 +238,6 @@ def _along(tensor: Tensor, axis: int) -> int:
     return tensor.dims[axis] if -len(tensor.dims) <= axis < len(tensor.dims) else 0
 
 
-def _axis(axis: int, rank: int) -> int:
-    """Return where an axis lies with the channels last."""
-    axis = axis + rank if axis < 0 else axis
-    if rank < FEATURE_RANK or axis == 0:
-        return axis
-    return rank - 1 if axis == 1 else axis - 1
-
-
 def _ints(node: Node, what: str, values: list[int]) -> Tensor:
     array = np.asarray(values, np.int32)
     return Tensor(name=f"{node.name}/{what}", dtype="int32", shape=array.shape, load=lambda: array)
@@ -229,7 +253,7 @@ def _reduced(node: Node, move: Move) -> Node:
         axes = list(listed(stated.values))
     if node.op.startswith("Global"):
         axes = list(range(2, rank))
-    places = [_axis(axis, rank) for axis in axes or range(rank)]
+    places = [move.axis(given, axis) for axis in axes or range(rank)]
     keep = bool(node.attributes.get("keepdims", 1))
     return replace(made, inputs=(made.inputs[0], _ints(made, "axes", places)), attributes={"keep_dims": keep})
 
@@ -369,11 +393,32 @@ def _transpose(node: Node, _move: Move) -> Node:
 
 def _arg_max(node: Node, move: Move) -> Node:
     made = _plain(node, move, "ARG_MAX" if node.op == "ArgMax" else "ARG_MIN")
-    given = node.input(0)
-    rank = len(given.dims) if given is not None else 0
-    axis = _ints(made, "axis", [_axis(int(node.attributes.get("axis", 0)), rank)])
+    axis = _ints(made, "axis", [move.axis(node.input(0), int(node.attributes.get("axis", 0)))])
     outputs = tuple(replace(each, dtype="int32") for each in made.outputs)
     return replace(made, inputs=(made.inputs[0], axis), outputs=outputs)
+
+
+def _layer_norm(node: Node, move: Move) -> Node:
+    given = node.input(0)
+    rank = len(given.dims) if given is not None else 0
+    first = int(node.attributes.get("axis", -1)) % max(rank, 1)
+    axes = [move.axis(given, axis) for axis in range(first, rank)]
+    return _plain(node, move, node.op, axes=axes, along=axes, epsilon=node.attributes.get("epsilon", 1e-5))
+
+
+def _instance_norm(node: Node, move: Move) -> Node:
+    given = node.input(0)
+    axes = [move.axis(given, axis) for axis in range(2, len(given.dims) if given is not None else 0)]
+    option = node.attributes.get("epsilon", 1e-5)
+    return _plain(node, move, node.op, axes=axes, along=[move.axis(given, 1)], epsilon=option)
+
+
+def _reciprocal(node: Node, move: Move) -> Node:
+    one = np.asarray(1, np.float32)
+    made = _plain(node, move, "DIV")
+    return replace(
+        made, inputs=(Tensor(name=f"{node.name}/one", dtype="float32", shape=(), load=lambda: one), *made.inputs)
+    )
 
 
 _SPECIAL: dict[str, Callable[[Node, Move], Node]] = {
@@ -389,4 +434,7 @@ _SPECIAL: dict[str, Callable[[Node, Move], Node]] = {
     "Transpose": _transpose,
     "ArgMax": _arg_max,
     "ArgMin": _arg_max,
+    "InstanceNormalization": _instance_norm,
+    "LayerNormalization": _layer_norm,
+    "Reciprocal": _reciprocal,
 }

@@ -16,6 +16,7 @@ from edgesdk_converters.lint.graph import Graph, Node
 from edgesdk_converters.lint.left_float import stays_float, with_bridges
 from edgesdk_converters.lint.rules.rule import RuleSet, words
 from edgesdk_converters.lint.rules.vela_roles import role
+from edgesdk_converters.lint.simplified import simplified
 from edgesdk_converters.lint.tensor import Quantization, Tensor
 
 QUANTIZED = "the model is float and is linted as full int8 quantization leaves it: as it is, nothing runs there"
@@ -29,7 +30,7 @@ FUSING = words("ADD AVERAGE_POOL_2D CONV_2D DEPTHWISE_CONV_2D FULLY_CONNECTED MA
 def as_target_sees(graph: Graph, rules: RuleSet) -> Graph:
     """Return the graph that the rules are about, with what was assumed in words."""
     if rules.format == "tflite" and graph.format == "onnx":
-        graph = replace(_fused(_reshaped(as_tflite(graph))), assumed=(*graph.assumed, CONVERTED))
+        graph = replace(_fused(simplified(_reshaped(as_tflite(graph)))), assumed=(*graph.assumed, CONVERTED))
     if rules.integer_only and _is_float(graph):
         graph = replace(_quantized(graph), assumed=(*graph.assumed, QUANTIZED))
     return graph
