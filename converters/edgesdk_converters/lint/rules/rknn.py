@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgesdk_converters.lint.graph import Node
+from edgesdk_converters.lint.rules import rknn_patterns
 from edgesdk_converters.lint.rules.onnx_common import constant_input, dtypes, open_dimension, rank_above
 from edgesdk_converters.lint.rules.rule import Rule, RuleSet, words
 
@@ -11,10 +12,11 @@ OPS = words(
     "Abs Add And ArgMax ArgMin AveragePool BatchNormalization Cast Clip Concat Constant ConstantOfShape Conv",
     "ConvTranspose CumSum DepthToSpace DequantizeLinear Div Dropout Einsum Elu Equal Expand EyeLike Flatten GRU",
     "Gather GatherElements GatherND Gemm GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual HardSigmoid",
-    "HardSwish Hardmax Identity If InstanceNormalization LSTM LeakyRelu Less LessOrEqual LpNormalization MatMul",
-    "Max MaxPool MaxRoiPool MeanVarianceNormalization Min Mish Mul Neg PRelu Pad Pow QuantizeLinear ReduceL2",
-    "ReduceMean ReduceSum Relu Reshape Resize ReverseSequence RoiAlign ScatterND Shape Sigmoid Size Slice Softmax",
-    "Softplus Split Sqrt Squeeze Sub Sum Tanh ThresholdedRelu Tile Transpose Unsqueeze Where",
+    "HardSwish Hardmax Identity If InstanceNormalization LSTM LayerNormalization LeakyRelu Less LessOrEqual",
+    "LpNormalization MatMul Max MaxPool MaxRoiPool MeanVarianceNormalization Min Mish Mul Neg PRelu Pad Pow",
+    "QuantizeLinear ReduceL2 ReduceMean ReduceSum Relu Reshape Resize ReverseSequence RoiAlign ScatterND Shape",
+    "Sigmoid Size Slice Softmax Softplus Split Sqrt Squeeze Sub Sum Tanh ThresholdedRelu Tile Transpose Unsqueeze",
+    "Where",
 )
 BATCH_ONE = words("GRU LogSoftmax RoiAlign Slice Softmax Tile")
 
@@ -49,6 +51,11 @@ def _steps(node: Node) -> str | None:
     steps = node.input(4)
     values = steps.values if steps is not None else None
     return f"steps {values.reshape(-1).tolist()}" if values is not None and (values != 1).any() else None
+
+
+def _unwritten(node: Node) -> str | None:
+    missing = [name for name in ("axis", "epsilon") if name not in node.attributes]
+    return f"{' and '.join(missing)} left to the default" if missing else None
 
 
 _CPU = "The toolkit has no NPU kernel for it; it runs on the CPU, or the build fails."
@@ -124,6 +131,14 @@ RULES: tuple[Rule, ...] = (
         rewrite="Cast to float32.",
     ),
     Rule(
+        name="written-attributes",
+        limit="axis and epsilon are written",
+        check=_unwritten,
+        why="The toolkit's rule that puts it on the NPU looks for both, and ends the build where one is left out.",
+        rewrite="Write axis and epsilon into the node, as PyTorch's exporter does.",
+        ops=words("LayerNormalization"),
+    ),
+    Rule(
         name="if-constant",
         limit="the condition is constant",
         check=constant_input(0, "the condition"),
@@ -140,10 +155,9 @@ RKNN = RuleSet(
     rewrites={
         "Ceil": "Leave it to the application.",
         "Gelu": "Use Relu or HardSwish, or the Erf form (export with opset 19 or lower).",
-        "Erf": "Use a Gelu by Sigmoid or Tanh, or HardSwish.",
+        "Erf": "Use a Gelu by Sigmoid or Tanh, or HardSwish; or PyTorch's order: x * (erf(x / 1.4142) + 1) * 0.5.",
         "Exp": "Use Softmax or Sigmoid where it is part of one.",
         "Floor": "Leave it to the application.",
-        "LayerNormalization": "Export with opset 16 or lower, which writes it as ReduceMean, Sub, Mul and Sqrt.",
         "Log": "Leave it to the application.",
         "LogSoftmax": "Use Softmax; the order of the classes is the same.",
         "LRN": "Use BatchNormalization.",
@@ -162,5 +176,6 @@ RKNN = RuleSet(
         "ScatterElements": "Use ScatterND.",
         "TopK": "Leave it to the application.",
     },
+    absorb=rknn_patterns.absorb,
     source="the operator list of rknn-toolkit2 2.1, corrected by builds of single operators with 2.5.0 for rk3588",
 )
