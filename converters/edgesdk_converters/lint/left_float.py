@@ -45,6 +45,10 @@ _REWRITES = {
     "UNIDIRECTIONAL_SEQUENCE_LSTM": "Build the layer with unroll=True.",
 }
 _OTHERWISE = "Use another operator, or move it to the start or the end of the model, or into the application."
+_NORM = (
+    "It is in a layer norm as Keras writes it. Use a layer of your own: d * rsqrt(mean(d * d) + epsilon) * gamma + beta,"
+    " with d = x - mean(x) (keras.ops); that has no NEG."
+)
 WHY = "The int8 converter (litert-quantizer) has no integer form of it: it stays float32 and runs on the CPU."
 BESIDE = "It stands between integers and an operator that stays float32"
 ISLAND = "Quantize it with the rest: leave it out of the recipe's float_layers."
@@ -107,7 +111,7 @@ def explained(finding: Finding, node: Node, graph: Graph) -> Finding:
     if not graph.quantized or not ("float" in finding.found or node.op in BRIDGES):
         return finding
     if stays_float(node):
-        return msgspec.structs.replace(finding, why=WHY, rewrite=_cure(node))
+        return msgspec.structs.replace(finding, why=WHY, rewrite=_cure(node, graph))
     if node.op not in BRIDGES:
         return msgspec.structs.replace(finding, rewrite=ISLAND)
     beside = next(
@@ -115,12 +119,22 @@ def explained(finding: Finding, node: Node, graph: Graph) -> Finding:
     )
     if beside is None:
         return finding
-    goes = f"It goes with the {beside.op}. {_cure(beside)}"
+    goes = f"It goes with the {beside.op}. {_cure(beside, graph)}"
     return msgspec.structs.replace(finding, why=f"{BESIDE}: {beside.op}.", rewrite=goes)
 
 
-def _cure(node: Node) -> str:
+def _cure(node: Node, graph: Graph) -> str:
+    if node.op == "NEG" and _negates_mean(node, graph):
+        return _NORM
     return UNROLL if node.op in LOOPS else _REWRITES.get(node.op, _OTHERWISE)
+
+
+def _negates_mean(node: Node, graph: Graph) -> bool:
+    makers = {id(tensor): each for each in graph.nodes for tensor in each.outputs}
+    maker = makers.get(id(node.inputs[0])) if node.inputs else None
+    if maker is not None and maker.op == "DEQUANTIZE" and maker.inputs:
+        maker = makers.get(id(maker.inputs[0]))
+    return maker is not None and maker.op == "MEAN"
 
 
 def _touch(node: Node, other: Node) -> bool:

@@ -58,7 +58,7 @@ def read_model(
         raise ConfigError(
             "argument-invalid",
             f"{path} must be exported before it is linted, which needs its contract",
-            hint="Give --contract, or the .tflite or .onnx export.",
+            hint=f"Give --contract; `edge contract draft {path}` writes a first one. Or give the .tflite or .onnx export.",
         )
     return read_graph(_exported({source.format: source}, wanted_format(profile), contract, cache_dir, told))
 
@@ -77,7 +77,11 @@ def _sized(path: Path, graph: Graph, contract: Path | None) -> Graph:
         return replace(read_onnx(path, change=fixed), assumed=(BY_CONTRACT,))
     if all(shape[0] is not None for shape in opened):
         return graph
-    more = "; --contract fixes the other sizes" if any(None in shape[1:] for shape in opened) else ""
+    more = (
+        "; --contract fixes the other sizes (`edge contract draft` writes a first one)"
+        if any(None in shape[1:] for shape in opened)
+        else ""
+    )
     return replace(read_onnx(path, change=fix_batch), assumed=(BATCH_OF_ONE + more,))
 
 

@@ -109,6 +109,7 @@ def test_a_keras_model_needs_its_contract(tmp_path: Path):
     ended = _edge(path, "--target", "ethos-u55-128")
     assert "[argument-invalid]" in ended.stderr
     assert "--contract" in ended.stderr
+    assert "edge contract draft" in ended.stderr
 
 
 def test_no_framework_is_imported(model: Path):

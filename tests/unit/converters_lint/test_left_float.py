@@ -158,6 +158,21 @@ def test_nobody_is_told_to_quantize_what_is_quantized(quantized, target):
                 assert "recipe int8" not in finding.rewrite, finding
 
 
+def test_a_negative_in_a_layer_norm_of_keras_has_a_cure_that_a_keras_user_can_follow(tmp_path):
+    """Its NEG of a mean is no operator that anybody wrote; any other NEG is one, which a product replaces."""
+    for before, words in (("MEAN", "keras.ops"), ("TANH", "Multiply by -1.")):
+        build = Builder()
+        x = apply(build, before, build.input(SHAPE, "float32", scale=None))
+        y = real(build, build._graph.tensors[x].shape)
+        build.op("NEG", [x], [y])
+        z = apply(build, "TANH", y) if before == "TANH" else y
+        path = tmp_path / f"{before}.tflite"
+        path.write_bytes(build.bytes([z]))
+        report = check(read_graph(path), load_profile("ethos-u55-128"))
+        assert {each.op for each in report.findings} >= {"NEG", "DEQUANTIZE"}
+        assert all(words in each.rewrite for each in report.findings)
+
+
 def test_rewrites_name_operators_that_are_quantized_and_run():
     """What is offered instead is in the table, and an operator of both families."""
     named = {word for text in _REWRITES.values() for word in re.findall(r"[A-Z][A-Z0-9_]{2,}", text)}
