@@ -46,8 +46,8 @@ _REWRITES = {
 }
 _OTHERWISE = "Use another operator, or move it to the start or the end of the model, or into the application."
 _NORM = (
-    "It is in a layer norm as Keras writes it. Use a layer of your own: d * rsqrt(mean(d * d) + epsilon) * gamma + beta,"
-    " with d = x - mean(x) (keras.ops); that has no NEG."
+    "It is in a layer norm as Keras writes it. Use a layer of your own, which has no NEG (keras.ops):"
+    " d * rsqrt(mean(d * d) + epsilon) * gamma + beta, with d = x - mean(x)."
 )
 WHY = "The int8 converter (litert-quantizer) has no integer form of it: it stays float32 and runs on the CPU."
 BESIDE = "It stands between integers and an operator that stays float32"

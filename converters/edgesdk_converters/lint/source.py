@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +18,14 @@ from edgesdk_converters.lint.graph import Graph, GraphFormat
 from edgesdk_converters.lint.read import read_graph
 
 if TYPE_CHECKING:
+    import onnx
+
     from edgesdk_converters.running.steps import Runner, Step
 
 READABLE = (".tflite", ".onnx")
 BATCH_OF_ONE = "the open batch of the model is linted as 1, as `edge convert` fixes it"
+SETTLED = "the model is linted with what it computes of sizes folded, and softmaxes, roots and recurrent layers written"
+SETTLED += " as `edge convert` writes them for compilers"
 BY_CONTRACT = (
     "the open sizes of the model are linted as the contract's, an open batch as 1, as `edge convert` fixes them"
 )
@@ -48,17 +54,17 @@ def read_model(
         EdgeError: Of the export.
     """
     if path.suffix in READABLE or not path.exists():
-        return _sized(path, read_graph(path), contract)
+        return _settled(path, _sized(path, read_graph(path), contract), profile, contract)
     from edgesdk_converters.sources import open_source  # noqa: PLC0415 - only where something is exported
 
     source = open_source(path)
     if source.format in {"tflite", "onnx"}:
-        return _sized(path, read_graph(path), contract)
+        return _settled(path, _sized(path, read_graph(path), contract), profile, contract)
     if contract is None:
         raise ConfigError(
             "argument-invalid",
             f"{path} must be exported before it is linted, which needs its contract",
-            hint=f"Give --contract; `edge contract draft {path}` writes a first one. Or give the .tflite or .onnx export.",
+            hint=f"Give --contract (`edge contract draft {path}` writes a first one), or the .tflite or .onnx export.",
         )
     return read_graph(_exported({source.format: source}, wanted_format(profile), contract, cache_dir, told))
 
@@ -83,6 +89,48 @@ def _sized(path: Path, graph: Graph, contract: Path | None) -> Graph:
         else ""
     )
     return replace(read_onnx(path, change=fix_batch), assumed=(BATCH_OF_ONE + more,))
+
+
+def _settled(path: Path, graph: Graph, profile: Profile, contract: Path | None) -> Graph:
+    """Return a float ONNX graph as `edge convert` settles it for compilers, where that would change it.
+
+    A file that cannot be settled so is linted as it is.
+    """
+    if graph.format != "onnx" or graph.quantized or profile.compiler is None or not _unsettled(graph, profile):
+        return graph
+    from edgesdk_converters.lint.read_onnx import read_onnx  # noqa: PLC0415 - heavy
+    from edgesdk_converters.request import read_contract  # noqa: PLC0415 - heavy
+    from edgesdk_converters.sources.onnx import fix_batch, fix_sizes  # noqa: PLC0415 - heavy
+    from edgesdk_converters.sources.settled import settle  # noqa: PLC0415 - heavy
+
+    promised = None if contract is None else read_contract(contract)
+
+    def change(model: onnx.ModelProto) -> None:
+        fix_batch(model) if promised is None else fix_sizes(model, promised)
+        with tempfile.TemporaryDirectory(prefix="edgesdk-lint-") as folder:
+            made = settle(model, promised, Path(folder), whole=wanted_format(profile) == "tflite")
+        if made is not None:
+            model.CopyFrom(made)
+
+    try:
+        made = read_onnx(path, change=change)
+    except ConfigError:
+        return graph
+    if Counter(node.op for node in made.nodes) == Counter(node.op for node in graph.nodes):
+        return graph
+    return replace(made, assumed=(*graph.assumed, SETTLED))
+
+
+def _unsettled(graph: Graph, profile: Profile) -> bool:
+    from edgesdk_converters.sources.settled import UNTAKEN  # noqa: PLC0415 - only of an ONNX file
+
+    fixed = all(tensor.static for tensor in graph.inputs)
+    folds = wanted_format(profile) == "tflite" and _open(graph)  # where convert folds without any of those operators
+    return fixed and (folds or any(node.op in UNTAKEN for node in graph.nodes))
+
+
+def _open(graph: Graph) -> bool:
+    return any(not tensor.static for tensor in graph.tensors() if not tensor.constant and tensor.dtype != "unknown")
 
 
 def wanted_format(profile: Profile) -> GraphFormat:

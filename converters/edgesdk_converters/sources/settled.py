@@ -27,7 +27,9 @@ UNTAKEN = frozenset({"If", "LSTM", "GRU", "Exp", "Reciprocal"})
 """Operators that some compiler does not take; a model with none of them is left as it is."""
 
 
-def settle(model: onnx.ModelProto, contract: Contract, scratch: Path, *, whole: bool = False) -> onnx.ModelProto | None:
+def settle(
+    model: onnx.ModelProto, contract: Contract | None, scratch: Path, *, whole: bool = False
+) -> onnx.ModelProto | None:
     """Return the model without what compilers do not take; None if it has none of that, or keeps some of it.
 
     What it computes stays the same, but for the order of float sums; its inputs and outputs keep their names. An input
@@ -35,7 +37,7 @@ def settle(model: onnx.ModelProto, contract: Contract, scratch: Path, *, whole: 
 
     Args:
         model: With the sizes of its inputs that the contract fixes.
-        contract: What its inputs and outputs mean.
+        contract: What its inputs and outputs mean; None where nobody has said it yet.
         scratch: A folder for files that are no result.
         whole: For TFLite: whether constants are folded also where none of that was found, hard sigmoids written with
             its RELU6, and GELUs as it fuses them.
@@ -44,7 +46,7 @@ def settle(model: onnx.ModelProto, contract: Contract, scratch: Path, *, whole: 
 
     made = onnx.ModelProto()
     made.CopyFrom(model)
-    fixed = fix_values(made, contract)
+    fixed = 0 if contract is None else fix_values(made, contract)
     named = any(node.op_type in UNTAKEN for node in model.graph.node)
     if not (whole or fixed or named):
         return None
@@ -120,7 +122,7 @@ def _flat(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto | None:
     return made
 
 
-def infer_sizes(model: onnx.ModelProto, contract: Contract) -> None:
+def infer_sizes(model: onnx.ModelProto, contract: Contract | None) -> None:
     """Infer the sizes of every value anew, in place; outputs whose sizes do not follow get those of the contract."""
     import onnx  # noqa: PLC0415 - only in the child
 
@@ -130,6 +132,8 @@ def infer_sizes(model: onnx.ModelProto, contract: Contract) -> None:
                 size.Clear()
     del model.graph.value_info[:]
     model.CopyFrom(onnx.shape_inference.infer_shapes(model, data_prop=True))
+    if contract is None:
+        return
     specs = order_by_name(contract.outputs, [entry.name for entry in model.graph.output], what="outputs")
     for output, spec in zip(model.graph.output, specs, strict=True):
         dimensions = output.type.tensor_type.shape.dim

@@ -13,7 +13,7 @@ from edgesdk_converters.lint.graph import Graph, GraphFormat, Node
 from edgesdk_converters.lint.read import read_graph
 from edgesdk_converters.lint.report import LintReport
 from edgesdk_converters.lint.rules import find_rules
-from edgesdk_converters.lint.source import BATCH_OF_ONE, BY_CONTRACT, read_model
+from edgesdk_converters.lint.source import BATCH_OF_ONE, BY_CONTRACT, SETTLED, read_model
 from edgesdk_converters.lint.tensor import Tensor
 
 from edgesdk.errors import ConfigError
@@ -94,6 +94,64 @@ def test_a_contract_of_other_sizes_is_refused_as_in_a_conversion(flattening, tmp
     with pytest.raises(ConfigError, match="the contract expects shape") as caught:
         _linted(flattening("batch", 3, "height", 8), "rk3588", contract)
     assert caught.value.code == "contract-mismatch"
+
+
+@pytest.fixture
+def computing(onnx_file) -> Path:
+    """Write a network that computes a size on the way, in a form that ONNX's own inference does not follow."""
+    nodes = [
+        ("Conv", ["x", "kernel"], ["a"], {}),
+        ("Shape", ["a"], ["sizes"], {}),
+        ("Cast", ["sizes"], ["floats"], {"to": 1}),
+        ("Mul", ["floats", "mask"], ["masked"], {}),
+        ("Cast", ["masked"], ["whole"], {"to": 7}),
+        ("Slice", ["whole", "zero", "one"], ["batch"], {}),
+        ("Concat", ["batch", "rest"], ["flat"], {"axis": 0}),
+        ("Reshape", ["a", "flat"], ["row"], {}),
+        ("Gemm", ["row", "weights"], ["y"], {}),
+    ]
+    constants = {
+        "kernel": np.ones((2, 3, 3, 3), np.float32),
+        "mask": np.ones(4, np.float32),
+        **{name: np.array([value]) for name, value in (("zero", 0), ("one", 1), ("rest", -1))},
+        "weights": np.ones((72, 4), np.float32),
+    }
+    return onnx_file(nodes, {"x": ("float32", ["n", 3, 8, 8])}, constants, outputs={"y": ("float32", ["n", 4])})
+
+
+def test_sizes_that_are_computed_are_folded_as_in_a_conversion(computing):
+    """For Ethos-U they are constants in the TFLite file: three operators are left, and all run on the NPU."""
+    report = _linted(computing, "ethos-u55-128")
+    assert (report.ops, report.ops_off, report.refused) == (3, 0, False)
+    assert SETTLED in report.assumed
+    assert check(read_graph(computing), load_profile("ethos-u55-128")).ops_off, "the trap"
+
+
+def test_what_a_conversion_writes_otherwise_is_linted_so(onnx_file):
+    """A Reciprocal of a root becomes a division for Rockchip's toolkit, which has it; a file without is untouched."""
+    nodes = [
+        ("Relu", ["x"], ["a"], {}),
+        ("Sqrt", ["a"], ["root"], {}),
+        ("Reciprocal", ["root"], ["slope"], {}),
+        ("Mul", ["x", "slope"], ["y"], {}),
+    ]
+    path = onnx_file(nodes, {"x": ("float32", [1, 4, 8, 8])}, outputs={"y": ("float32", [1, 4, 8, 8])})
+    assert check(read_graph(path), load_profile("rk3588")).ops_off == 1, "the trap"
+    report = _linted(path, "rk3588")
+    assert (report.ops_off, SETTLED in report.assumed) == (0, True)
+    assert SETTLED not in _linted(onnx_file(nodes[:2], {"x": ("float32", [1, 4])}), "rk3588").assumed
+
+
+def test_a_file_that_cannot_be_settled_is_linted_as_it_is(onnx_file):
+    """An operator of a domain of one's own stops onnxruntime; the lint still names what is off."""
+    nodes = [
+        ("Reciprocal", ["x"], ["a"], {}),
+        ("Mine", ["a"], ["y"], {"domain": "my.own"}),
+    ]
+    path = onnx_file(nodes, {"x": ("float32", [1, 4])}, domains={"my.own": 1})
+    report = _linted(path, "rk3588")
+    assert {each.op for each in report.findings} >= {"Reciprocal", "Mine"}
+    assert SETTLED not in report.assumed
 
 
 def test_a_quantized_file_is_linted_as_it_stands(onnx_file):
