@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import tempfile
 from collections import Counter
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from edgesdk.errors import ConfigError
+from edgesdk.errors import ConfigError, TargetError
 from edgesdk.targets.profiles import Profile
 from edgesdk_converters.lint.graph import Graph, GraphFormat
 from edgesdk_converters.lint.read import read_graph
@@ -20,12 +21,17 @@ from edgesdk_converters.lint.read import read_graph
 if TYPE_CHECKING:
     import onnx
 
+    from edgesdk.contract import Contract
     from edgesdk_converters.running.steps import Runner, Step
 
+ANY_OPSET = 1 << 16
+"""Where a target says nothing of operator sets."""
 READABLE = (".tflite", ".onnx")
 BATCH_OF_ONE = "the open batch of the model is linted as 1, as `edge convert` fixes it"
-SETTLED = "the model is linted with what it computes of sizes folded, and softmaxes, roots and recurrent layers written"
-SETTLED += " as `edge convert` writes them for compilers"
+SETTLED = (
+    "the model is linted as `edge convert` settles it for compilers: computed sizes, softmaxes, roots, recurrent layers"
+    " and the operator set"
+)
 BY_CONTRACT = (
     "the open sizes of the model are linted as the contract's, an open batch as 1, as `edge convert` fixes them"
 )
@@ -100,33 +106,63 @@ def _settled(path: Path, graph: Graph, profile: Profile, contract: Path | None) 
         return graph
     from edgesdk_converters.lint.read_onnx import read_onnx  # noqa: PLC0415 - heavy
     from edgesdk_converters.request import read_contract  # noqa: PLC0415 - heavy
-    from edgesdk_converters.sources.onnx import fix_batch, fix_sizes  # noqa: PLC0415 - heavy
-    from edgesdk_converters.sources.settled import settle  # noqa: PLC0415 - heavy
 
     promised = None if contract is None else read_contract(contract)
-
-    def change(model: onnx.ModelProto) -> None:
-        fix_batch(model) if promised is None else fix_sizes(model, promised)
-        with tempfile.TemporaryDirectory(prefix="edgesdk-lint-") as folder:
-            made = settle(model, promised, Path(folder), whole=wanted_format(profile) == "tflite")
-        if made is not None:
-            model.CopyFrom(made)
-
+    change = functools.partial(_change, profile, promised, folds=_folds(profile) and _open(graph))
     try:
         made = read_onnx(path, change=change)
     except ConfigError:
         return graph
-    if Counter(node.op for node in made.nodes) == Counter(node.op for node in graph.nodes):
-        return graph
-    return replace(made, assumed=(*graph.assumed, SETTLED))
+    same = made.opsets == graph.opsets and _kinds(made) == _kinds(graph)
+    return graph if same else replace(made, assumed=(*graph.assumed, SETTLED))
+
+
+def _change(profile: Profile, contract: Contract | None, model: onnx.ModelProto, *, folds: bool) -> None:
+    """Settle a model for a target in place, in an operator set that it reads if there is a way."""
+    from edgesdk_converters.sources.onnx import fix_batch, fix_sizes, in_opset, opset_of  # noqa: PLC0415 - heavy
+    from edgesdk_converters.sources.settled import flatten, infer_sizes, settle  # noqa: PLC0415 - heavy
+
+    fix_batch(model) if contract is None else fix_sizes(model, contract)
+    with tempfile.TemporaryDirectory(prefix="edgesdk-lint-") as folder:
+        made = settle(model, contract, Path(folder), whole=wanted_format(profile) == "tflite")
+        if made is None and folds:
+            made = flatten(model, Path(folder))
+            if made is not None:
+                infer_sizes(made, contract)
+    made = made or model
+    lowest, highest = _opsets(profile)
+    wanted = max(min(opset_of(made), highest), lowest)
+    if wanted != opset_of(made):
+        with contextlib.suppress(TargetError):  # then the rule about operator sets has a finding
+            made = in_opset(made, wanted, "", highest)
+    if made is not model:
+        model.CopyFrom(made)
 
 
 def _unsettled(graph: Graph, profile: Profile) -> bool:
     from edgesdk_converters.sources.settled import UNTAKEN  # noqa: PLC0415 - only of an ONNX file
 
+    lowest, highest = _opsets(profile)
+    if not lowest <= graph.opsets.get("", lowest) <= highest:
+        return True
     fixed = all(tensor.static for tensor in graph.inputs)
-    folds = wanted_format(profile) == "tflite" and _open(graph)  # where convert folds without any of those operators
-    return fixed and (folds or any(node.op in UNTAKEN for node in graph.nodes))
+    return fixed and ((_folds(profile) and _open(graph)) or any(node.op in UNTAKEN for node in graph.nodes))
+
+
+def _folds(profile: Profile) -> bool:
+    """Say whether computed sizes are constants once a compiler gets them: onnx2tf gets them so, Rockchip folds them."""
+    return profile.compiler is not None and profile.compiler.name in {"vela", "rknn"}
+
+
+def _opsets(profile: Profile) -> tuple[int, int]:
+    """Return the least and the highest operator set that `edge convert` writes for a target."""
+    limits = [runtime for runtime in profile.runtimes if runtime.max_opset is not None]
+    lowest = max((runtime.min_opset or 0 for runtime in limits), default=0)
+    return lowest, min((runtime.max_opset or ANY_OPSET for runtime in limits), default=ANY_OPSET)
+
+
+def _kinds(graph: Graph) -> Counter[str]:
+    return Counter(node.op for node in graph.nodes)
 
 
 def _open(graph: Graph) -> bool:

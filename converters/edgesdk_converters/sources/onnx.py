@@ -54,7 +54,7 @@ def pin(call: Call) -> dict[str, Any]:
     if limits.get("flat"):
         model = _settled(model, plain, contract)
     if wanted != before:
-        model = _converted(model, wanted, source.name, limits)
+        model = in_opset(model, wanted, source.name, limits["max_opset"])
     pin_ir(model, limits["max_ir"])
     _name_nodes(model)
     path = call.out / "model.onnx"
@@ -240,11 +240,14 @@ def _check_sizes(spec: TensorSpec, has: list[int | None], wanted: list[int | str
         raise ConfigError("contract-mismatch", message)
 
 
-def _converted(model: onnx.ModelProto, opset: int, name: str, limits: dict[str, Any]) -> onnx.ModelProto:
+def in_opset(model: onnx.ModelProto, opset: int, name: str, max_opset: int) -> onnx.ModelProto:
     """Return the model in another operator set, valid but not yet compared with the original.
 
     onnx's converter knows few ways down. Where it knows none the file is only called by the other number: most versions
     of an operator differ in the types that they allow. What does not hold then is seen by the checker or by running it.
+
+    Raises:
+        TargetError: ``opset-ceiling`` if it has operators that the set has not.
     """
     import onnx  # noqa: PLC0415 - only in the child
     import onnx.version_converter  # noqa: PLC0415
@@ -257,7 +260,7 @@ def _converted(model: onnx.ModelProto, opset: int, name: str, limits: dict[str, 
             made = _relabelled(model, opset)
         onnx.checker.check_model(made, full_check=True)
     except Exception as error:
-        limit = "expected at most" if before > limits["max_opset"] else "and the recipe needs"
+        limit = "expected at most" if before > max_opset else "and the recipe needs"
         message = f"{name} uses opset {before}, {limit} {opset}, and cannot be converted: {error}"
         hint = f"Export it again with opset_version={opset}, or choose another recipe."
         raise TargetError("opset-ceiling", message, hint=hint) from error

@@ -50,7 +50,7 @@ def settle(
     named = any(node.op_type in UNTAKEN for node in model.graph.node)
     if not (whole or fixed or named):
         return None
-    flat = _flat(made, scratch)
+    flat = flatten(made, scratch)
     if flat is None:
         return None
     infer_sizes(flat, contract)
@@ -99,7 +99,7 @@ def _rename_read(graph: onnx.GraphProto, named: dict[str, str]) -> None:
                 _rename_read(inner, named)
 
 
-def _flat(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto | None:
+def flatten(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto | None:
     """Return the model without the Ifs whose branch is known, as onnxruntime folds them; None if it cannot be had so.
 
     Its basic optimizations keep to ONNX's own operators, and come to the same on every machine.

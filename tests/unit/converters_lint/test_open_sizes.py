@@ -127,6 +127,23 @@ def test_sizes_that_are_computed_are_folded_as_in_a_conversion(computing):
     assert check(read_graph(computing), load_profile("ethos-u55-128")).ops_off, "the trap"
 
 
+def test_rockchips_toolkit_folds_computed_sizes_itself(computing):
+    """It built such models whole (PP-OCR), which the lint called refused for sizes that are not known."""
+    report = _linted(computing, "rk3588")
+    assert (report.ops_off, report.refused, SETTLED in report.assumed) == (0, False, True)
+    assert check(read_graph(computing), load_profile("rk3588")).refused, "the trap"
+
+
+@pytest.mark.parametrize(("opset", "op", "refused"), [(11, "Relu", False), (20, "Relu", False), (20, "Gelu", True)])
+def test_an_operator_set_is_that_of_the_file_that_a_tool_gets(onnx_file, opset, op, refused):
+    """`edge convert` writes one that the target reads, where it has the operators: there is no Gelu before 20."""
+    path = onnx_file([(op, ["x"], ["y"], {})], {"x": ("float32", [1, 4])}, opset=opset, ir=9)
+    assert check(read_graph(path), load_profile("rk3588")).refused, "the trap"
+    report = _linted(path, "rk3588")
+    assert (report.refused, SETTLED in report.assumed) == (refused, not refused)
+    assert refused == any(each.rule == "opset" for each in report.findings)
+
+
 def test_what_a_conversion_writes_otherwise_is_linted_so(onnx_file):
     """A Reciprocal of a root becomes a division for Rockchip's toolkit, which has it; a file without is untouched."""
     nodes = [
