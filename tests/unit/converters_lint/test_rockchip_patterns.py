@@ -20,6 +20,7 @@ KNOWN = {
     "pytorch": (DIVIDED, ("Add", "erf", "one"), ("Mul", "x", "gate"), ("Mul", "2", "half")),
     "half last, before it": (DIVIDED, ("Add", "erf", "one"), ("Mul", "x", "gate"), ("Mul", "half", "2")),
     "half of the gate": (DIVIDED, ("Add", "erf", "one"), ("Mul", "gate", "half"), ("Mul", "x", "2")),
+    "half of the gate, before x": (DIVIDED, ("Add", "erf", "one"), ("Mul", "gate", "half"), ("Mul", "2", "x")),
     "half of x": (DIVIDED, ("Add", "erf", "one"), ("Mul", "halved", "gate"), None),
 }
 UNKNOWN = {

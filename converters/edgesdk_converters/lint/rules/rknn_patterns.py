@@ -1,6 +1,6 @@
 """What Rockchip's toolkit takes together: an error function that is part of a GELU. Pure.
 
-Built with rknn-toolkit2 2.5.0 in 14 orders of the operators, as float16 and int8: which of two factors comes first
+Built with rknn-toolkit2 2.5.0 in 24 orders of the operators (benchmarks/lint_onnx.py): which of two factors comes first
 decides, and x / √2 must be a division. PyTorch's and Paddle's order is one of those that it knows.
 """
 
@@ -47,7 +47,7 @@ class _Finder:
             return False
         if _reads(product, gate) and _is(product.input(1), 0.5):  # x * (gate * 0.5)
             last = self._next(product, "Mul")
-            return last is not None and _reads(last, source, product.outputs[0].name)
+            return last is not None and source in {tensor.name for tensor in last.present}
         if _reads(product, source, gate):  # (x * gate) * 0.5
             last = self._next(product, "Mul")
             return last is not None and any(_is(each, 0.5) for each in last.present)
