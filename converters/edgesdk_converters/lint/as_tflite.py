@@ -71,12 +71,16 @@ _REDUCED = {
     "ReduceMin": "REDUCE_MIN",
 }
 _FIRST_INPUT_ONLY = {"RESHAPE", "SQUEEZE", "BROADCAST_TO", "MUL", "LOGICAL_NOT"}
-_LAST = {"Gemm", "MatMul", "Transpose"}
-"""What gives values whose axes are as ONNX has them."""
+_PICTURE = words(
+    "AveragePool BatchNormalization Conv ConvTranspose DepthToSpace GlobalAveragePool GlobalMaxPool GroupNormalization",
+    "InstanceNormalization LRN LpPool MaxPool Resize SpaceToDepth Upsample",
+)
+"""What is about feature maps only."""
 _KEEPING = words(
-    "Abs Add Cast Clip Concat Div Dropout Elu Equal Erf Exp Gelu Greater HardSigmoid HardSwish Identity",
-    "LayerNormalization LeakyRelu Less Log LogSoftmax Max Min Mul Neg Not Pow Reciprocal ReduceMax ReduceMean",
-    "ReduceMin ReduceSum Relu Sigmoid Slice Softmax Split Sqrt Sub Tanh Where",
+    "Abs Add Cast Ceil Clip Concat Cos Div Dropout Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual HardSigmoid",
+    "HardSwish Identity LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax Max Min Mul Neg Not PRelu Pad Pow",
+    "Reciprocal ReduceMax ReduceMean ReduceMin ReduceSum Relu Round Sigmoid Sin Slice Softmax Split Sqrt Sub Sum Tanh",
+    "Tile Where",
 )
 """What leaves axes where they are."""
 _DROPPED = {"Constant", "Identity", "Dropout"}
@@ -138,26 +142,28 @@ Load = Callable[[], NDArray[Any] | None]
 
 
 class _Layout:
-    """Where the axes of values lie: those of three dimensions and more have channels last, but for `kept` ones.
+    """Where the axes of values lie: channels are last in feature maps, all else is as ONNX has it.
 
-    What a matrix product or a Transpose gives, and what is computed of it value by value, is as ONNX has it: the last
-    axis of a transformer holds the channels already.
+    A feature map is what a convolution or a pooling reads or gives, and what is computed with one value by value; a
+    Transpose, a Reshape or a matrix product ends that.
     """
 
     def __init__(self, nodes: tuple[Node, ...]) -> None:
         self._seen: dict[str, Tensor] = {}
-        self._kept: set[str] = set()
-        for node in nodes:
-            computed = [tensor for tensor in node.present if not tensor.constant]
-            follows = node.op in _KEEPING and bool(computed) and all(each.name in self._kept for each in computed)
-            if node.op in _LAST or follows:
-                constants = [tensor for tensor in node.present if tensor.constant and follows]
-                self._kept |= {tensor.name for tensor in (*node.outputs, *constants)}
+        self._maps: set[str] = set()
+        left = [node for node in nodes if node.op in _KEEPING | _PICTURE]
+        count = -1
+        while count != len(self._maps):
+            count = len(self._maps)
+            for node in left:
+                names = {tensor.name for tensor in (*node.present, *node.outputs) if len(tensor.dims) >= FEATURE_RANK}
+                if node.op in _PICTURE or names & self._maps:
+                    self._maps |= names
 
     def __call__(self, tensor: Tensor) -> Tensor:
         """Return a tensor as TFLite has it, always the same one."""
         shape = tensor.shape
-        if shape is None or len(shape) < FEATURE_RANK or tensor.name in self._kept:
+        if shape is None or len(shape) < FEATURE_RANK or tensor.name not in self._maps:
             return tensor
         if tensor.name not in self._seen:
             load = None if tensor.load is None else functools.partial(_channels_last, tensor.load)
@@ -168,7 +174,7 @@ class _Layout:
         """Return where an axis of a tensor lies."""
         rank = len(tensor.dims) if tensor is not None else 0
         axis = axis + rank if axis < 0 else axis
-        if rank < FEATURE_RANK or axis == 0 or (tensor is not None and tensor.name in self._kept):
+        if rank < FEATURE_RANK or axis == 0 or tensor is None or tensor.name not in self._maps:
             return axis
         return rank - 1 if axis == 1 else axis - 1
 

@@ -14,6 +14,7 @@ from edgesdk_converters.lint.assume import as_target_sees
 from edgesdk_converters.lint.check import check
 from edgesdk_converters.lint.read import read_graph
 from edgesdk_converters.lint.rules import find_rules
+from edgesdk_converters.lint.source import read_model
 
 from edgesdk.targets.profiles import load_profile
 
@@ -106,6 +107,27 @@ def test_an_instance_norm_runs_whole(seen):
     constants = {"k": np.ones((8, 3, 3, 3), np.float32), "gain": np.linspace(0.5, 1.5, 8, dtype=np.float32)}
     found = seen(nodes, {"x": ("float32", [1, 3, 8, 8])}, constants)
     assert found == {"CONV_2D": 1, "MEAN": 2, "SQUARED_DIFFERENCE": 1, "ADD": 2, "RSQRT": 1, "SUB": 1, "MUL": 2}
+
+
+def test_channels_are_last_only_in_feature_maps(onnx_file):
+    """Through Transposes to a norm and back as in ConvNeXt; and where a model of sequences is settled to Reshapes."""
+    picture = [
+        *(("Conv", ["x", "k"], ["a"], {}), ("Transpose", ["a"], ["t"], {"perm": [0, 2, 3, 1]})),
+        *(("Relu", ["t"], ["r"], {}), ("Transpose", ["r"], ["back"], {"perm": [0, 3, 1, 2]})),
+        *(("Add", ["back", "a"], ["sum"], {}), ("Conv", ["sum", "k"], ["y"], {})),
+    ]
+    path = onnx_file(picture, {"x": ("float32", [1, 5, 9, 7])}, {"k": np.ones((5, 5, 1, 1), np.float32)})
+    found = as_target_sees(read_graph(path), find_rules(TARGET, "onnx")).nodes
+    shapes = {node.name: (node.present[0].shape, node.outputs[0].shape) for node in found}
+    assert shapes["n2"] == ((1, 9, 7, 5),) * 2
+    assert shapes["n4"] == ((1, 9, 7, 5),) * 2
+    assert shapes["n5"] == ((1, 9, 7, 5),) * 2
+    norm = [*FIRST, MEAN, APART, SQUARED, *SAFE, ("Reciprocal", ["root"], ["slope"], {})]
+    norm += [("Mul", ["slope", "scale"], ["slant"], {}), ("Mul", ["mean", "slant"], ["y"], {})]
+    used = {name: CONSTANTS[name] for name in ("w", "b", "epsilon", "scale")}
+    path = onnx_file(norm, X, used, outputs={"y": ("float32", [1, 16, 32])})
+    report = check(read_model(path, TARGET), TARGET)
+    assert (report.refused, report.ops_off) == (False, 0)
 
 
 def test_a_root_mean_square_norm_runs_whole(seen):
