@@ -42,8 +42,7 @@ def read_csv(path: Path, spec: TensorSpec, shape: tuple[int, ...]) -> Iterator[R
     Raises:
         ConfigError: ``data-invalid`` naming the line, or the columns where there are too many or too few, or no names.
     """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
+    with _lines(path) as reader:
         names = _first_line(path, reader)
         label = _label_column(names)
         values = _value_columns(names)
@@ -65,8 +64,7 @@ def place(path: Path, row: int) -> str:
     """Return where a person finds a row: of a CSV its line, which an editor shows; of all else its number from 0."""
     if path.suffix != ".csv" or not path.is_file():
         return f"row {row}"
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
+    with _lines(path) as reader:
         next(reader, [])
         for number, _cells in enumerate(filter(None, reader)):
             if number == row:
@@ -102,10 +100,25 @@ def check_columns(given: Iterable[Path | None]) -> None:
         raise ConfigError("data-invalid", what, hint=hint)
 
 
+@contextlib.contextmanager
+def _lines(path: Path) -> Iterator[Any]:
+    """Open a CSV; gives its reader.
+
+    Raises:
+        ConfigError: ``data-invalid`` for text that is not UTF-8.
+    """
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        try:
+            yield csv.reader(file)
+        except UnicodeDecodeError as error:
+            hint = "Save it as UTF-8: spreadsheets call that CSV UTF-8."
+            raise ConfigError("data-invalid", f"{path} is not UTF-8 text: {error.reason}", hint=hint) from None
+
+
 def _header(path: Path) -> list[str]:
     if path.suffix == ".csv":
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            return _first_line(path, csv.reader(file))
+        with _lines(path) as reader:
+            return _first_line(path, reader)
     with _parquet(path) as table:
         return list(table.schema_arrow.names)
 
@@ -201,8 +214,7 @@ def label_names(path: Path) -> tuple[str, ...]:
     """
     found: set[str] = set()
     if path.suffix == ".csv":
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
+        with _lines(path) as reader:
             label = _label_column(_first_line(path, reader))
             found = set() if label is None else {cells[label].strip() for cells in reader if len(cells) > label}
     elif path.suffix == ".parquet":

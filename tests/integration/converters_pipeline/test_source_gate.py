@@ -19,7 +19,7 @@ from edgesdk_converters.running.steps import Step
 from edgesdk_converters.sources.onnx import refuse_quantized
 from numpy.typing import NDArray
 
-from edgesdk.errors import ConfigError, ReleaseError
+from edgesdk.errors import ConfigError, EdgeError, ReleaseError
 
 WEARABLE = Path(__file__).parents[3] / "examples" / "wearable" / "models"
 CONTRACT = """
@@ -119,6 +119,19 @@ def test_exchanged_colours_are_named(tmp_path: Path) -> None:
         converted(tmp_path, source, contract, x, y)
     assert caught.value.code == "source-wrong"
     assert "colours exchanged" in str(caught.value.hint)
+
+
+def test_a_model_whose_answer_is_no_tensor_is_refused_in_words(tmp_path: Path) -> None:
+    """As scikit-learn's export gives its probabilities; no contract describes that, and the error says so."""
+    x, y = pictures()
+    made = onnx.load(model(tmp_path / "m.onnx", np.ones((4, 4, 1)), (1, 4, 4, 1)))
+    made.graph.node[1].output[0] = "row_scores"
+    made.graph.node.append(onnx.helper.make_node("SequenceConstruct", ["row_scores"], ["scores"]))
+    made.graph.output[0].CopyFrom(onnx.helper.make_tensor_sequence_value_info("scores", onnx.TensorProto.FLOAT, [1, 2]))
+    onnx.save(made, tmp_path / "m.onnx")
+    contract = CONTRACT.format(channels=1, colour='colour = "GRAY"', normalisation="")
+    with pytest.raises(EdgeError, match=r"seq\(tensor\(float\)\), which no contract can describe"):
+        converted(tmp_path, tmp_path / "m.onnx", contract, x, y)
 
 
 class Told(SilentPlan):

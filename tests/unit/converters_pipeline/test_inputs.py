@@ -70,6 +70,16 @@ def test_a_bad_row_is_named(tmp_path, text, words):
     assert not list((tmp_path / "made").rglob("*.npz"))
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_a_table_in_another_encoding_is_refused_in_words(tmp_path, encoding):
+    """As spreadsheets save it: what to save it as is said, whichever line it shows in."""
+    (tmp_path / "rows.csv").write_text("a,b,c,d,label\n1,2,3,4,Käse\n", encoding=encoding)
+    for ask in (lambda path: read(path, tmp_path / "made", contract()), label_names):
+        with pytest.raises(ConfigError, match=r"rows\.csv is not UTF-8 text") as caught:
+            ask(tmp_path / "rows.csv")
+        assert "CSV UTF-8" in caught.value.hint
+
+
 def test_folders_that_are_no_class_are_refused_before_a_picture_is_read(tmp_path):
     """The pictures here are none: who read them first would complain of that. Hidden folders are no classes."""
     for name in ("cat", "Dogs", ".thumbs"):
