@@ -48,7 +48,7 @@ Each finding is one of
 The open batch of a float ONNX model is linted as 1, and other open sizes as the contract's where it is given, as
 `edge convert` fixes them before a vendor's tool gets the file. What it settles for compilers is settled here too: for
 Ethos-U and Rockchip sizes that are computed on the way are folded, for all of them softmaxes that were written out,
-reciprocals of roots, recurrent layers and the operator set (about 1 s of processor time for a 21 MB model of Paddle's).
+reciprocals of roots, recurrent layers and the operator set.
 A float model for an integer-only target is linted as full int8 quantization leaves it, and an ONNX model for Ethos-U as
 the TFLite that converters make of it; all of this is said at the top of the report (`assumed`). Operators that
 litert-quantizer does not know (ABS, MINIMUM, REDUCE_MAX, SQUARE, LEAKY_RELU and more) stay float then, between a

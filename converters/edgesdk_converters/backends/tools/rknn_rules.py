@@ -1,7 +1,7 @@
 """Building without those rewriting rules of Rockchip's toolkit that fail.
 
 Some rules fail on graphs that the toolkit builds well without them. It then names the rule that failed, and how to
-leave it out (``disable_rules``). Without it the others may take long: 22 minutes on Basic Pitch, on two busy cores.
+leave it out (``disable_rules``). Without it the others may take longer than a step may by default (Basic Pitch).
 """
 
 from __future__ import annotations
